@@ -1,0 +1,1 @@
+"""Orchestrator: schedules QEMU guests on the pool cores of one libvirt host."""

@@ -1,0 +1,82 @@
+"""`orchestrator audit`: could a guest's thread run where it must not?"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, connect_to, print_json, print_table
+from orchestrator.wiring import pins, site
+
+app = typer.Typer(help="Check where guests' threads may run.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("xml")
+def audit_xml(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="libvirt domain XML.")],
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Judge libvirt domain XML: could any thread run on a reserved core, and through which element?
+
+    Exit code: 0 if no thread could, 2 if a file cannot be read or is no domain XML, else 1.
+    """
+    from orchestrator.core.xml.audit import audit
+    from orchestrator.core.xml.verdict import Kind, Verdict, describe
+
+    reserved = site.reserved_cores(policy)
+    verdicts: list[tuple[Path, Verdict]] = []
+    for file in files:
+        try:
+            verdicts.append((file, audit(file.read_bytes(), reserved)))
+        except OSError as error:
+            verdicts.append((file, Verdict(Kind.INVALID, reason=f"cannot be read: {error.strerror}")))
+    if json:
+        print_json({"files": [{"file": str(file), **describe(verdict)} for file, verdict in verdicts]})
+    else:
+        for file, verdict in verdicts:
+            _print_verdict(file, verdict)
+    kinds = {verdict.kind for _, verdict in verdicts}
+    if kinds & {Kind.INVALID, Kind.NOT_A_DOMAIN}:
+        raise typer.Exit(2)
+    if kinds != {Kind.CONFINED}:
+        raise typer.Exit(1)
+
+
+def _print_verdict(file: Path, verdict: object) -> None:
+    from orchestrator.core.xml.verdict import Verdict
+
+    assert isinstance(verdict, Verdict)
+    typer.echo(f"{file}: {verdict.summary}")
+    for exposure in verdict.exposures:
+        where = f"{file}:{exposure.line}" if exposure.line else str(file)
+        typer.echo(f"  {where}: {exposure.element}: {exposure.reason}")
+    for caution in verdict.cautions:
+        typer.echo(f"  {file}: caution: {caution}")
+
+
+@app.command("pins")
+def audit_pins(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
+    """Compare the live threads of every QEMU process of ours with their placement. Exit code 1 if one strays."""
+    reports = asyncio.run(pins.audit_pins(connect_to(connect, policy), site.reserved_cores(policy)))
+    if json:
+        print_json({"guests": [report.describe() for report in reports]})
+    else:
+        print_table(
+            ("GUEST", "PID", "THREADS", "ON RESERVED", "STRAYS"),
+            (
+                (
+                    report.name,
+                    report.pid or "-",
+                    report.threads,
+                    report.on_reserved,
+                    "; ".join(report.strays) or "none",
+                )
+                for report in reports
+            ),
+        )
+    if any(report.strays or report.on_reserved for report in reports):
+        raise typer.Exit(1)

@@ -1,0 +1,134 @@
+"""Commands about guests that run, and about definitions."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import (
+    Connect,
+    GuestName,
+    JsonFlag,
+    PolicyFile,
+    connect_to,
+    guest_names,
+    print_json,
+    print_table,
+)
+from orchestrator.errors import UsageError
+from orchestrator.wiring import definitions, serial, site
+from orchestrator.wiring import guests as running
+
+
+def xml(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A guest definition.")],
+    cores: Annotated[str | None, typer.Option(help="Pool cores to place it on, like 2-3; vCPUs first.")] = None,
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Print the libvirt domain XML of a definition. Without --cores it is placed as on an idle host."""
+    rules = site.load_policy(policy)
+    domain, note = definitions.domain_to_print(spec, cores, rules)
+    if note:
+        typer.echo(f"note: {note}", err=True)
+    from orchestrator.core.xml.render import render
+
+    text = render(domain)
+    if json:
+        print_json({"name": domain.spec.name, "cores": list(domain.placement.held), "xml": text})
+    else:
+        typer.echo(text, nl=False)
+
+
+def ps(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
+    """Show the guests that run here, whoever started them."""
+    from orchestrator.cli.describe import describe_guest
+
+    domains = asyncio.run(running.live_domains(connect_to(connect, policy)))
+    guests = [describe_guest(domain, running.cpu_seconds(domain)) for domain in domains]
+    if json:
+        print_json({"guests": guests})
+        return
+    columns = ("name", "owner", "architecture", "mode", "accelerator", "state", "cores", "cpu_seconds", "pid")
+    print_table(
+        [column.upper().replace("_SECONDS", "-S") for column in columns],
+        ([_cell(guest[column]) for column in columns] for guest in guests),
+    )
+
+
+def cores(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
+    """Show each core, its role, and the guest that holds it."""
+    from orchestrator.cli.describe import describe_cores
+
+    rules = site.load_policy(policy)
+    domains = asyncio.run(running.live_domains(connect or rules.hypervisor.connect))
+    rows = describe_cores(site.load_topology(rules), domains)
+    if json:
+        print_json({"cores": rows})
+        return
+    print_table(("CORE", "ROLE", "NODE", "HOLDER"), ([_cell(value) for value in row.values()] for row in rows))
+
+
+def logs(
+    guest: GuestName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it prints more, until Ctrl-C.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Print what a guest's serial port has printed; also after it ended, until a guest of that name starts anew."""
+    if json:
+        print_json(
+            {
+                "name": guest,
+                "lines": b"".join(serial.serial_pieces(guest, follow=False)).decode("utf-8", "replace").splitlines(),
+            }
+        )
+        return
+    try:
+        for piece in serial.serial_pieces(guest, follow=follow):
+            typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def console(guest: GuestName, json: JsonFlag = False) -> None:
+    """Attach this terminal to a guest's serial port; Ctrl-] leaves. With --json, print where its socket is."""
+    socket = serial.serial_socket(guest)
+    if json:
+        print_json({"name": guest, "socket": str(socket)})
+        return
+    serial.attach_console(socket)
+
+
+def stop(
+    guests: Annotated[list[str] | None, typer.Argument(metavar="GUEST...", autocompletion=guest_names)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All guests.")] = False,
+    connect: Connect = None,
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """End guests: their processes are ended and their cores given back."""
+    where = connect_to(connect, policy)
+    names = set(guests or ())
+    if bool(names) == everything:
+        raise UsageError("stop: name guests, or give --all; `orchestrator ps` lists them")
+    live = asyncio.run(running.live_domains(where))
+    unknown = names - {domain.name for domain in live}
+    if unknown:
+        raise UsageError(f"stop: no guest is called {', '.join(sorted(unknown))}; `orchestrator ps` lists them")
+    chosen = [domain for domain in live if everything or domain.name in names]
+    if chosen:
+        asyncio.run(running.stop_domains(chosen, where))
+    if json:
+        print_json({"stopped": [domain.name for domain in chosen]})
+    else:
+        for domain in chosen:
+            typer.echo(f"{domain.name}: stopped")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,64 @@
+"""`orchestrator host`: what this machine is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import JsonFlag, PolicyFile, print_json, print_table
+from orchestrator.wiring import site
+
+app = typer.Typer(help="Look at this host.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def topology(
+    sysfs: Annotated[
+        Path,
+        typer.Option("--sysfs", metavar="DIR", help="A tree to read instead of this host's, with cpu/ and node/."),
+    ] = site.SYSFS,
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show processors, SMT siblings, sockets, nodes, caches, and each core's role."""
+    from orchestrator.core.cpulist import format_cpulist
+    from orchestrator.core.topology import describe
+
+    host = site.load_topology(site.load_policy(policy), sysfs)
+    if json:
+        print_json(describe(host))
+        return
+    print_table(
+        ("CORE", "ROLE", "SOCKET", "DIE", "CORE-ID", "NODE", "SIBLINGS", "WHY"),
+        (
+            (
+                cpu.id,
+                cpu.role,
+                cpu.socket,
+                cpu.die,
+                cpu.core,
+                cpu.node,
+                format_cpulist(cpu.siblings),
+                cpu.reason,
+            )
+            for cpu in host.cpus
+        ),
+    )
+    for label, cores in (
+        ("offline", host.offline),
+        ("isolated", host.isolated),
+        ("nohz_full", host.nohz_full),
+    ):
+        if cores:
+            typer.echo(f"{label}: {format_cpulist(cores)}")
+    pool = format_cpulist(host.pool) or "empty: no guest can run on this host"
+    typer.echo(f"pool: {pool}")
+    for warning in host.warnings:
+        typer.echo(f"note: {warning}", err=True)

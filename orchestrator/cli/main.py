@@ -1,0 +1,67 @@
+"""The program: the command tree, and errors turned into lines and exit codes.
+
+Commands import what they need when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+import typer
+
+from orchestrator.cli import audit, doctor, foreground, guests, host, lab
+from orchestrator.errors import OrchestratorError
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Runs QEMU guests of four architectures on pool cores that are verifiably theirs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # importing it would cost more than the rest of --help
+    pretty_exceptions_enable=False,
+)
+app.command("doctor")(doctor.doctor)
+app.command("run")(foreground.run)
+app.command("xml")(guests.xml)
+app.command("ps")(guests.ps)
+app.command("cores")(guests.cores)
+app.command("logs")(guests.logs)
+app.command("console")(guests.console)
+app.command("stop")(guests.stop)
+for name, group in (("audit", audit.app), ("host", host.app), ("lab", lab.app)):
+    app.add_typer(group, name=name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orchestrator {version('orchestrator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the program. What a user did wrong costs one line, never a traceback; the exit code follows the family."""
+    try:
+        app()
+    except OrchestratorError as error:
+        for line in error.lines():
+            typer.echo(line, err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("ORCHESTRATOR_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        typer.echo(f"a defect in orchestrator: {kind}: {error}; ORCHESTRATOR_TRACEBACK=1 shows where", err=True)
+        sys.exit(1)

@@ -1,0 +1,52 @@
+"""Options that several commands share, and how their results leave the program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.wiring import site
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; built-in defaults without it.")]
+Connect = Annotated[
+    str | None,
+    typer.Option("--connect", "-c", help="'embed' or a libvirt URI; else what the policy says."),
+]
+
+
+def guest_names(incomplete: str) -> list[str]:
+    """Complete the name of a guest that runs here, for the shell."""
+    try:
+        from orchestrator.wiring import guests
+
+        names = [domain.name for domain in asyncio.run(guests.live_domains(guests.EMBED))]
+    except Exception:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+GuestName = Annotated[str, typer.Argument(metavar="GUEST", help="A guest's name.", autocompletion=guest_names)]
+
+
+def connect_to(connect: str | None, policy: Path | None) -> str:
+    """Return where libvirt is: the flag's word, else the policy's."""
+    return connect or site.load_policy(policy).hypervisor.connect
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a plain table: columns as wide as their content on every terminal and in every pipe."""
+    cells = [tuple(columns), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    for row in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,40 @@
+"""The live tables of `orchestrator run`."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+
+from orchestrator.wiring.foreground import View
+
+
+def run_tables(view: View) -> Group:
+    """Return the tables of guests and of cores."""
+    return Group(_guests(view), _cores(view))
+
+
+def _guests(view: View) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("GUEST", "ARCHITECTURE", "CORES", "STATE", "CPU S", "BEATS"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("LAST SERIAL LINE", no_wrap=True, overflow="ellipsis")
+    for domain in view.domains:
+        guest = view.guests.get(domain.spec.name)
+        cores = ",".join(map(str, domain.placement.held))
+        fixed = (domain.spec.name, domain.spec.architecture, cores)
+        if guest is None:
+            table.add_row(*fixed, "starting", "", "", "")
+        else:
+            state = guest.ended or "running"
+            table.add_row(*fixed, state, f"{guest.cpu_seconds:.1f}", str(guest.heartbeats), guest.last_line)
+    return table
+
+
+def _cores(view: View) -> Table:
+    holders = {core: domain.spec.name for domain in view.domains for core in domain.placement.held}
+    table = Table(box=None, pad_edge=False)
+    for column in ("CORE", "ROLE", "HOLDER"):
+        table.add_column(column, no_wrap=True)
+    for cpu in view.topology.cpus:
+        table.add_row(str(cpu.id), cpu.role, holders.get(cpu.id, ""))
+    return table

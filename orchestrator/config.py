@@ -1,0 +1,260 @@
+"""Guest definitions: TOML text -> `GuestSpec`, valid by every rule that needs no look at the host.
+
+No file is opened here: `guest_paths` and `ParsedGuest.fault` are for those who ask the host whether the named
+ones exist. The same tables as canonical JSON are a guest's specification in its domain's metadata. Everything
+is O(length of the text).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.core.arch import TRAITS
+from orchestrator.core.model import (
+    GIB,
+    MIB,
+    Architecture,
+    Boot,
+    Disk,
+    DiskBoot,
+    FirmwareBoot,
+    GuestSpec,
+    KernelBoot,
+    Network,
+    NetworkKind,
+    PayloadBoot,
+    Size,
+    disk_target,
+)
+from orchestrator.errors import Fault, InvalidFileError
+from orchestrator.toml_lines import line_of
+from orchestrator.toml_tables import Check, Document, Schema, load, plain, read, shown
+
+MOST_DISKS = 26  # vda to vdz
+METADATA = "the domain's metadata"  # what messages call the file behind `decode_guest`
+
+_FOUND_BY_LIBVIRT = ("firmware", "efi")
+_BOOT_PATHS = ("payload", "kernel", "initrd", "firmware")
+_MOST_PATH = 4095  # bytes: PATH_MAX without its terminator
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its terminator
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")  # what XML, logs and terminals do not survive
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedGuest:
+    """A valid definition, and the line on which each dotted key stands in its file."""
+
+    spec: GuestSpec
+    file: str
+    lines: Mapping[str, int]
+
+    def fault(self, key: str, message: str) -> Fault:
+        """Return a fault of `key` with its line, for what only a look at the host can find wrong."""
+        return Fault(message, key, line_of(self.lines, key))
+
+
+def parse_guest(text: bytes, file: str, *, directory: str) -> ParsedGuest:
+    """Read a definition; relative paths in it start at `directory`, an absolute path.
+
+    InvalidFileError lists every fault of the file; `file` is what messages call it.
+    """
+    document = load(text, file)
+    spec = _resolved(read(GuestSpec, document, _SCHEMA), directory)
+    return ParsedGuest(spec, file, document.lines)
+
+
+def encode_guest(spec: GuestSpec) -> str:
+    """Return the specification as canonical JSON in ASCII: equal specifications give equal text."""
+    return json.dumps(plain(spec, _SPELLING), sort_keys=True, separators=(",", ":"))
+
+
+def decode_guest(text: str) -> GuestSpec:
+    """Undo `encode_guest`; InvalidFileError says why a text is not one of its.
+
+    What runs is the truth: it is read back even if it breaks a rule that definitions must keep today.
+    """
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = text
+    if not isinstance(table, dict):
+        raise InvalidFileError(METADATA, [Fault(f"{shown(text)} is not a guest's specification in JSON")])
+    return read(GuestSpec, Document(METADATA, table), _SPELLING)
+
+
+def guest_paths(spec: GuestSpec) -> tuple[tuple[str, str], ...]:
+    """Return the key and the path of every file that must exist for the guest to start."""
+    boot = ((f"boot.{key}", path) for key, path in _boot_paths(spec.boot).items())
+    disks = ((f"disk[{index}].path", disk.path) for index, disk in enumerate(spec.disks))
+    return (*boot, *disks)
+
+
+def _boot_paths(boot: Boot) -> dict[str, str]:
+    found = {key: getattr(boot, key, None) for key in _BOOT_PATHS}
+    return {key: path for key, path in found.items() if path is not None and (key, path) != _FOUND_BY_LIBVIRT}
+
+
+def _resolved(spec: GuestSpec, directory: str) -> GuestSpec:
+    def absolute(path: str) -> str:
+        return posixpath.normpath(posixpath.join(directory, path))
+
+    changes: dict[str, Any] = {key: absolute(path) for key, path in _boot_paths(spec.boot).items()}
+    disks = tuple(replace(disk, path=absolute(disk.path)) for disk in spec.disks)
+    return replace(spec, boot=replace(spec.boot, **changes), disks=disks)
+
+
+def _within(key: str, least: int, most: int) -> Check:
+    def check(value: int) -> Iterator[Fault]:
+        if not least <= value <= most:
+            yield Fault(f"{shown(value)} is not possible; it is {least} to {most}", key)
+
+    return check
+
+
+def _path(key: str) -> Check:
+    def check(path: str | None) -> Iterator[Fault]:
+        if path is not None and (reason := _path_trouble(path)):
+            yield Fault(f"{shown(path)} {reason}", key)
+
+    return check
+
+
+def _path_trouble(path: str) -> str:
+    if not path or _CONTROL.search(path):
+        return "is no path; write one of printable characters"
+    if path.startswith("~"):
+        return "is not expanded; write the absolute path"
+    if ".." in path.split("/"):
+        return "may not hold '..'; write the absolute path"
+    too_long = len(path.encode()) > _MOST_PATH
+    return f"is longer than a path may be, {_MOST_PATH} bytes" if too_long else ""
+
+
+def _check_name(name: str) -> Iterator[Fault]:
+    if not _NAME.fullmatch(name):
+        allowed = "1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last"
+        yield Fault(f"{shown(name)} is not possible; it is {allowed}", "name")
+
+
+def _check_vcpus(architecture: Architecture, vcpus: int) -> Iterator[Fault]:
+    most = TRAITS[architecture].most_vcpus
+    if not 1 <= vcpus <= most:
+        yield Fault(f"{shown(vcpus)} is not possible; an {architecture} guest has 1 to {most} of them", "vcpus")
+
+
+def _check_memory(architecture: Architecture, memory: Size) -> Iterator[Fault]:
+    least, most = TRAITS[architecture].least_memory, TRAITS[architecture].most_memory
+    if memory > most:
+        yield Fault(f"{memory} is more than an {architecture} machine can address ({most})", "memory")
+    elif memory < least:
+        yield Fault(f"{memory} is less than an {architecture} machine needs ({least})", "memory")
+    elif memory % MIB:
+        yield Fault(f"{memory} is not a whole number of MiB; write it in MiB or GiB", "memory")
+
+
+def _check_hugepages(memory: Size, hugepages: Size | None) -> Iterator[Fault]:
+    if hugepages is None:
+        return
+    if hugepages not in (2 * MIB, GIB):
+        yield Fault(f"{hugepages} is not possible; it is '2 MiB' or '1 GiB', or left out", "hugepages")
+    elif memory % hugepages:
+        yield Fault(f"memory of {memory} is not a multiple of {hugepages}", "hugepages")
+
+
+def _check_panic(architecture: Architecture, panic: bool) -> Iterator[Fault]:
+    if panic and TRAITS[architecture].panic_model is None:
+        yield Fault(f"an {architecture} machine has no panic device; x86 ones have", "panic")
+
+
+def _check_cmdline(cmdline: str) -> Iterator[Fault]:
+    if _CONTROL.search(cmdline):
+        yield Fault("a kernel command line is one line of printable characters", "cmdline")
+
+
+def _check_cmdline_length(architecture: Architecture, boot: Boot) -> Iterator[Fault]:
+    # COMMAND_LINE_SIZE in arch/*/include/**/asm/setup.h; the kernel cuts the rest off without a word
+    most = (1024 if architecture is Architecture.ARMV7L else 2048) - 1
+    if isinstance(boot, KernelBoot) and (length := len(boot.cmdline.encode())) > most:
+        yield Fault(f"{length} bytes are more than an {architecture} kernel reads ({most})", "boot.cmdline")
+
+
+def _check_disk_boot(architecture: Architecture, boot: Boot, disks: tuple[Disk, ...]) -> Iterator[Fault]:
+    if not isinstance(boot, DiskBoot):
+        return
+    targets = [disk_target(index) for index in range(len(disks))]
+    if not targets:
+        yield Fault(f"{shown(boot.disk)} is not there: the guest has no [[disk]]", "boot.disk")
+    elif boot.disk not in targets:
+        yield Fault(f"{shown(boot.disk)} is not one of this guest's disks: {', '.join(targets)}", "boot.disk")
+    if boot.firmware is None and not TRAITS[architecture].is_x86:
+        needed = "missing; an ARM machine has none of its own: write 'efi' or the path of an image"
+        yield Fault(needed, "boot.firmware")
+
+
+def _check_lone_firmware(firmware: str) -> Iterator[Fault]:
+    if ("firmware", firmware) == _FOUND_BY_LIBVIRT:
+        yield Fault("'efi' goes with a disk; alone, firmware is the path of an image", "firmware")
+
+
+def _check_disk_count(disks: tuple[Disk, ...]) -> Iterator[Fault]:
+    if len(disks) > MOST_DISKS:
+        yield Fault(f"{len(disks)} disks are not possible; there are names for {MOST_DISKS}, vda to vdz", "disk")
+
+
+def _check_disk_writes(readonly: bool, overlay: bool) -> Iterator[Fault]:
+    if readonly and overlay:
+        yield Fault("an overlay is written to, so the disk is not readonly; choose one", "overlay")
+
+
+def _check_network(kind: NetworkKind, name: str | None) -> Iterator[Fault]:
+    pattern = {NetworkKind.BRIDGE: _BRIDGE, NetworkKind.NETWORK: _NETWORK}.get(kind)
+    if pattern is None:
+        if name is not None:
+            yield Fault(f"does not go with type {kind.value!r}; bridge and network have one", "name")
+    elif name is None:
+        yield Fault(f"missing; write the name of the {kind}", "name")
+    elif not pattern.fullmatch(name):
+        most = 15 if kind is NetworkKind.BRIDGE else 63
+        allowed = f"1 to {most} of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first"
+        yield Fault(f"{shown(name)} is not the name of a {kind}; that is {allowed}", "name")
+
+
+_SPELLING = Schema(
+    keys={(GuestSpec, "disks"): "disk", (Network, "kind"): "type"},
+    words={Size: "a size with its unit, like '512 MiB'"},
+    checks={},
+)
+_SCHEMA = replace(
+    _SPELLING,
+    checks={
+        GuestSpec: (
+            (("name",), _check_name),
+            (("architecture", "vcpus"), _check_vcpus),
+            (("architecture", "memory"), _check_memory),
+            (("memory", "hugepages"), _check_hugepages),
+            (("weight",), _within("weight", 1, 10_000)),
+            (("iothreads",), _within("iothreads", 0, 16)),
+            (("architecture", "panic"), _check_panic),
+            (("disks",), _check_disk_count),
+            (("architecture", "boot"), _check_cmdline_length),
+            (("architecture", "boot", "disks"), _check_disk_boot),
+        ),
+        PayloadBoot: ((("payload",), _path("payload")),),
+        KernelBoot: (
+            (("kernel",), _path("kernel")),
+            (("initrd",), _path("initrd")),
+            (("cmdline",), _check_cmdline),
+        ),
+        DiskBoot: ((("firmware",), _path("firmware")),),
+        FirmwareBoot: ((("firmware",), _path("firmware")), (("firmware",), _check_lone_firmware)),
+        Disk: ((("path",), _path("path")), (("readonly", "overlay"), _check_disk_writes)),
+        Network: ((("kind", "name"), _check_network),),
+    },
+)

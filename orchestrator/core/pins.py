@@ -1,0 +1,80 @@
+"""Pins: does every live thread of a guest stay on the cores that its placement gives it?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.core.cpulist import format_cpulist
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A thread that may run where it must not: what it is, where it may run, where it should."""
+
+    tid: int
+    thread: str
+    allowed: frozenset[int]
+    expected: frozenset[int]
+
+    def __str__(self) -> str:
+        may, should = format_cpulist(self.allowed), format_cpulist(self.expected)
+        return f"thread {self.tid} ({self.thread}) may run on {may}; its placement gives it {should}"
+
+
+def strays(
+    allowed: Mapping[int, tuple[str, frozenset[int]]],
+    vcpu_threads: Mapping[int, int],
+    vcpus: Sequence[int],
+    emulator: Iterable[int],
+) -> tuple[Stray, ...]:
+    """Compare live threads with a placement.
+
+    `allowed` maps thread id to (name, cores it may run on); `vcpu_threads` maps vCPU index to thread id (several
+    vCPUs may share one thread under TCG); `vcpus` has the core of each vCPU; every other thread, I/O threads
+    included, belongs to `emulator`. O(threads).
+    """
+    emulator = frozenset(emulator)
+    expected: dict[int, tuple[str, frozenset[int]]] = {}
+    for index, tid in vcpu_threads.items():
+        label, cores = expected.get(tid, ("", frozenset()))
+        here = frozenset(vcpus[index : index + 1])
+        expected[tid] = (f"{label} and {index}" if label else f"vCPU {index}", cores | here)
+    found = []
+    for tid, (name, cores) in sorted(allowed.items()):
+        label, own = expected.get(tid, ("", emulator))
+        if not cores <= own:
+            found.append(Stray(tid, f"{name}, {label}" if label else name, cores, own))
+    return tuple(found)
+
+
+def vcpu_threads_by_name(names: Mapping[int, str]) -> dict[int, int]:
+    """Tell vCPU threads by the names that QEMU gives them (``CPU 1/KVM``; libvirt asks for debug-threads).
+
+    `names` maps thread id to name; returns vCPU index to thread id. O(threads).
+    """
+    found = {}
+    for tid, name in names.items():
+        word, _, rest = name.partition(" ")
+        index = rest.partition("/")[0]
+        if word == "CPU" and index.isdigit():
+            found[int(index)] = tid
+    return found
+
+
+@dataclass(slots=True)
+class ReservedCoreWatch:
+    """Remembers every thread ever seen that could run, or last ran, on a reserved core."""
+
+    reserved: Collection[int]
+    looks: int = 0
+    threads: set[int] = field(default_factory=set)
+    offenders: dict[int, str] = field(default_factory=dict)
+
+    def look(self, threads: Iterable[tuple[int, str, frozenset[int], int]]) -> None:
+        """Take in (thread id, name, cores it may run on, core it last ran on). O(threads x reserved cores)."""
+        self.looks += 1
+        for tid, name, allowed, last in threads:
+            self.threads.add(tid)
+            if last in self.reserved or not allowed.isdisjoint(self.reserved):
+                self.offenders[tid] = name

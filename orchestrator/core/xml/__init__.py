@@ -1,0 +1,1 @@
+"""libvirt domain XML: rendered from one small part per concern, and judged."""

@@ -1,0 +1,61 @@
+"""<devices> other than disks: serial port, network card, entropy, watchdog, panic notifier; and what is left out."""
+
+from __future__ import annotations
+
+from orchestrator.core.model import Network, NetworkKind, Serial, Watchdog
+from orchestrator.core.xml.domain import Domain
+from orchestrator.core.xml.elements import Element, element
+from orchestrator.core.xml.storage import disk_elements
+
+
+def devices_element(domain: Domain) -> Element:
+    """Return <devices>. What libvirt would add unasked (USB, balloon) is switched off: less for a guest to attack."""
+    return element(
+        "devices",
+        element("emulator", text=domain.emulator),
+        *disk_elements(domain),
+        element("controller", type="usb", model="none"),
+        *_interface(domain.spec.network),
+        *_serial(domain),
+        *_rng(domain),
+        *_watchdog(domain),
+        *_panic(domain),
+        element("memballoon", model="none"),
+    )
+
+
+def _interface(network: Network) -> list[Element]:
+    sources = {
+        NetworkKind.USER: [],
+        NetworkKind.BRIDGE: [element("source", bridge=network.name)],
+        NetworkKind.NETWORK: [element("source", network=network.name)],
+    }
+    if network.kind is NetworkKind.NONE:
+        return []
+    return [element("interface", *sources[network.kind], element("model", type="virtio"), type=network.kind)]
+
+
+def _serial(domain: Domain) -> list[Element]:
+    """One console can attach to the socket; the log is written by QEMU itself, attached or not."""
+    if domain.spec.serial is Serial.NONE:
+        return []
+    source = element("source", mode="bind", path=domain.serial_socket)
+    log = element("log", file=domain.serial_log, append="off")
+    return [element("serial", source, log, element("target", port=0), type="unix")]
+
+
+def _rng(domain: Domain) -> list[Element]:
+    if not domain.spec.rng:
+        return []
+    backend = element("backend", text="/dev/urandom", model="random")
+    return [element("rng", backend, model="virtio")]
+
+
+def _watchdog(domain: Domain) -> list[Element]:
+    if domain.spec.watchdog is Watchdog.NONE:
+        return []
+    return [element("watchdog", model="i6300esb", action=domain.spec.watchdog)]
+
+
+def _panic(domain: Domain) -> list[Element]:
+    return [element("panic", model=domain.traits.panic_model)] if domain.spec.panic else []

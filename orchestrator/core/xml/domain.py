@@ -1,0 +1,60 @@
+"""What is rendered: one guest, placed, with the paths that its monitor, serial port and overlays get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.core.arch import TRAITS, ArchitectureTraits
+from orchestrator.core.model import GuestSpec
+from orchestrator.core.placement import Placement
+
+
+class Accelerator(StrEnum):
+    """What executes the guest's instructions: the processor itself, or QEMU's translator."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Everything that one domain's XML says.
+
+    `owner` is a user name, `specification` the guest definition as canonical JSON (it travels in the metadata),
+    `emulator` the QEMU program's path, `directory` the guest's own run directory, in which all sockets, logs
+    and overlays live.
+    """
+
+    spec: GuestSpec
+    placement: Placement
+    accelerator: Accelerator
+    owner: str
+    specification: str
+    emulator: str
+    directory: str
+    uuid: str | None = None
+
+    @property
+    def traits(self) -> ArchitectureTraits:
+        """Return what is particular to the guest's architecture."""
+        return TRAITS[self.spec.architecture]
+
+    @property
+    def monitor_socket(self) -> str:
+        """Return the path of our own QMP socket, beside libvirt's."""
+        return f"{self.directory}/monitor.sock"
+
+    @property
+    def serial_socket(self) -> str:
+        """Return the path at which one console at a time can attach to the serial port."""
+        return f"{self.directory}/serial.sock"
+
+    @property
+    def serial_log(self) -> str:
+        """Return the path of the file that keeps what the serial port printed."""
+        return f"{self.directory}/serial.log"
+
+    def overlay(self, target: str) -> str:
+        """Return the path of the throw-away layer above the disk `target`."""
+        return f"{self.directory}/{target}.overlay.qcow2"

@@ -1,0 +1,73 @@
+"""<metadata>: owner, specification and placement travel with the domain, so that a lost database can be rebuilt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.xml.elements import Element, cpuset, element
+
+NAMESPACE = "urn:orchestrator:domain"
+VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What a domain says of itself: whose it is, as what it was defined, and where it was placed.
+
+    `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending.
+    """
+
+    owner: str
+    specification: str
+    accelerator: Accelerator
+    directory: str
+    vcpus: tuple[int, ...]
+    emulator: tuple[int, ...]
+    held: tuple[int, ...]
+
+
+def metadata_element(domain: Domain) -> Element:
+    """Return <metadata> with the one element that is ours."""
+    placement = domain.placement
+    guest = etree.Element(f"{{{NAMESPACE}}}guest", nsmap={"orchestrator": NAMESPACE})
+    guest.set("version", VERSION)
+    parts = {
+        "owner": domain.owner,
+        "accelerator": domain.accelerator,
+        "directory": domain.directory,
+        "vcpus": ",".join(map(str, placement.vcpus)),
+        "emulator": cpuset(placement.emulator),
+        "held": cpuset(placement.held),
+        "specification": domain.specification,
+    }
+    for tag, text in parts.items():
+        etree.SubElement(guest, f"{{{NAMESPACE}}}{tag}").text = text
+    return element("metadata", guest)
+
+
+def read_metadata(guest: Element) -> Metadata | None:
+    """Read our element back; None if it is of another version or not complete."""
+
+    def text(tag: str) -> str:
+        return str(guest.findtext(f"{{{NAMESPACE}}}{tag}") or "")
+
+    def cores(tag: str) -> tuple[int, ...]:
+        return tuple(int(core) for core in text(tag).split(","))
+
+    if guest.get("version") != VERSION:
+        return None
+    try:
+        return Metadata(
+            owner=text("owner"),
+            specification=text("specification"),
+            accelerator=Accelerator(text("accelerator")),
+            directory=text("directory"),
+            vcpus=cores("vcpus"),
+            emulator=cores("emulator"),
+            held=cores("held"),
+        )
+    except ValueError:
+        return None

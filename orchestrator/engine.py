@@ -1,0 +1,231 @@
+"""The engine: observe, decide, act, record. It names no adapter; what it needs of the world comes through ports."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.core.model import GuestSpec, disk_target
+from orchestrator.core.pins import ReservedCoreWatch, strays
+from orchestrator.core.placement import Placement, Refusal, place
+from orchestrator.core.topology import Topology
+from orchestrator.core.xml.audit import audit
+from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.xml.render import render
+from orchestrator.core.xml.verdict import Kind
+from orchestrator.errors import FailedError, HostError, PinMismatchError, RefusedError
+from orchestrator.ports import DomainEvent, GuestFiles, Hypervisor, Monitors, Processes, Thread
+
+_UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it."""
+
+    spec: GuestSpec
+    specification: str
+    owner: str
+    emulator: str
+    accelerator: Accelerator
+
+    def placed(self, placement: Placement, directory: str) -> Domain:
+        """Return the domain of this guest on these cores, with its run directory."""
+        return Domain(
+            spec=self.spec,
+            placement=placement,
+            accelerator=self.accelerator,
+            owner=self.owner,
+            specification=self.specification,
+            emulator=self.emulator,
+            directory=directory,
+            uuid=str(uuid.uuid5(_UUIDS, f"{self.owner}/{self.spec.name}")),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningGuest:
+    """A guest that was started, and what was seen of it.
+
+    `cpu_seconds` is what its process has used, `log_size` how far the serial log was read, `unfinished` the last
+    line's beginning. `ended` says how the guest ended, once it has.
+    """
+
+    domain: Domain
+    pid: int
+    watch: ReservedCoreWatch
+    cpu_seconds: float = 0.0
+    heartbeats: int = 0
+    last_line: str = ""
+    log_size: int = 0
+    unfinished: bytes = b""
+    ended: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the guest's name."""
+        return self.domain.spec.name
+
+
+@dataclass(slots=True)
+class Engine:
+    """Starts guests on pool cores, proves where their threads run, and ends them."""
+
+    topology: Topology
+    hypervisor: Hypervisor
+    processes: Processes
+    monitors: Monitors
+    files: GuestFiles
+    guests: dict[str, RunningGuest] = field(default_factory=dict)
+
+    async def plan(self, guests: Sequence[Guest]) -> list[Domain]:
+        """Place all guests beside what runs already, or refuse all of them with every reason."""
+        live = {domain.name: domain for domain in await self.hypervisor.domains()}
+        free = self.topology.pool.cores.difference(*(domain.metadata.held for domain in live.values()))
+        planned: list[Domain] = []
+        refusals: list[str] = []
+        names: set[str] = set(live)
+        for guest in sorted(guests, key=lambda each: -each.spec.cores_needed):
+            name = guest.spec.name
+            if name in names:
+                refusals.append(f"{name}: a guest of this name runs already; `orchestrator stop {name}` ends it")
+                continue
+            names.add(name)
+            outcome = place(guest.spec, free, self.topology)
+            if isinstance(outcome, Refusal):
+                refusals.append(f"{name}: {outcome}")
+                continue
+            free -= frozenset(outcome.held)
+            planned.append(guest.placed(outcome, self.files.directory(name)))
+        if refusals:
+            raise RefusedError("nothing was started: " + " | ".join(refusals))
+        order = {guest.spec.name: index for index, guest in enumerate(guests)}
+        return sorted(planned, key=lambda domain: order[domain.spec.name])
+
+    async def start(self, domain: Domain) -> RunningGuest:
+        """Define, start paused, prove every thread's affinity, continue. On failure nothing of the guest is left."""
+        name = domain.spec.name
+        xml = render(domain)
+        verdict = audit(xml.encode(), self._reserved())
+        if verdict.kind is not Kind.CONFINED or verdict.cautions:
+            why = "; ".join((verdict.summary, *verdict.cautions))
+            raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
+        await self.files.prepare(name, _overlays(domain))
+        try:
+            await self.hypervisor.start_paused(xml)
+            guest = await self._prove_and_continue(domain)
+        except BaseException:
+            await asyncio.shield(self._clear(name))
+            raise
+        self.guests[name] = guest
+        return guest
+
+    async def start_all(self, domains: Sequence[Domain]) -> None:
+        """Start guests at the same time; returns when each has started, then raises the first failure, if any."""
+        await all_or_first_failure([self.start(domain) for domain in domains])
+
+    async def stop_all(self) -> None:
+        """End every guest that this engine started; they stay in `guests`, with how they ended."""
+        for guest in self.guests.values():
+            guest.ended = guest.ended or "stopped"
+        await all_or_first_failure([self._clear(name) for name in self.guests])
+
+    def look(self) -> None:
+        """Read from the kernel where each running guest's threads are, and from its serial log what it said."""
+        for guest in self.guests.values():
+            threads = self.processes.threads(guest.pid)
+            guest.watch.look(_looked_at(threads))
+            if threads:
+                guest.cpu_seconds = sum(thread.cpu_seconds for thread in threads)
+            self._read_serial(guest)
+
+    async def follow_events(self) -> None:
+        """Record how guests end that nobody here asked to; never returns."""
+        async for event in self.hypervisor.events():
+            self.record(event)
+
+    def record(self, event: DomainEvent) -> None:
+        """Note the end of a guest of ours."""
+        guest = self.guests.get(event.name)
+        if guest is not None and guest.ended is None:
+            guest.ended = event.detail
+
+    async def _prove_and_continue(self, domain: Domain) -> RunningGuest:
+        """Compare every live thread with the placement while the guest is still stopped, and again once it runs."""
+        pid = self.processes.find(str(domain.uuid))
+        if pid is None:
+            raise FailedError(f"{domain.spec.name}: libvirt started it, but no process of it can be found in /proc")
+        monitor = await self.monitors.connect(domain.monitor_socket)
+        try:
+            roles = await monitor.thread_roles()
+            self._prove(domain, pid, roles.vcpus)
+            await monitor.resume()
+            threads = self._prove(domain, pid, roles.vcpus)
+        finally:
+            await monitor.close()
+        guest = RunningGuest(domain=domain, pid=pid, watch=ReservedCoreWatch(self._reserved()))
+        guest.watch.look(_looked_at(threads))
+        return guest
+
+    def _prove(self, domain: Domain, pid: int, vcpu_threads: Mapping[int, int]) -> Sequence[Thread]:
+        threads = self.processes.threads(pid)
+        missing = [tid for tid in vcpu_threads.values() if all(thread.tid != tid for thread in threads)]
+        if missing or not threads:
+            raise FailedError(f"{domain.spec.name}: its process {pid} ended while it was being started")
+        found = strays(
+            {thread.tid: (thread.name, thread.allowed) for thread in threads},
+            vcpu_threads,
+            domain.placement.vcpus,
+            domain.placement.emulator,
+        )
+        if found:
+            raise PinMismatchError(f"{domain.spec.name}: stopped, " + "; ".join(map(str, found)))
+        return threads
+
+    async def _clear(self, name: str) -> bool:
+        was = await self.hypervisor.remove(name)
+        self.files.discard(name)
+        return was
+
+    def _reserved(self) -> frozenset[int]:
+        return frozenset(cpu.id for cpu in self.topology.reserved) | {0, 1}
+
+    def _read_serial(self, guest: RunningGuest) -> None:
+        fresh = self.files.serial_log(guest.name, guest.log_size)
+        guest.log_size += len(fresh)
+        *lines, guest.unfinished = (guest.unfinished + fresh).split(b"\n")
+        for line in filter(None, (line.decode("utf-8", "replace").strip() for line in lines)):
+            guest.heartbeats += line.startswith("heartbeat ")
+            guest.last_line = line
+
+
+async def all_or_first_failure(acts: Sequence[Awaitable[object]]) -> None:
+    """Run acts at the same time to their ends, then raise the first failure among them, if any."""
+    outcomes = await asyncio.gather(*acts, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def require_pool(topology: Topology) -> None:
+    """Raise HostError if this host has no core that a guest may have."""
+    if not topology.pool:
+        raise HostError(
+            f"this host has no pool core: guests need cores beside 0 (scheduler) and 1 (service), and of its "
+            f"{len(topology.cpus)} online cores all are reserved; "
+            "`orchestrator lab run -- COMMAND` gives you a host with six"
+        )
+
+
+def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:
+    return {
+        domain.overlay(disk_target(index)): (disk.path, disk.format)
+        for index, disk in enumerate(domain.spec.disks)
+        if disk.overlay
+    }
+
+
+def _looked_at(threads: Sequence[Thread]) -> list[tuple[int, str, frozenset[int], int]]:
+    return [(thread.tid, thread.name, thread.allowed, thread.last_core) for thread in threads]

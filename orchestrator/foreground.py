@@ -1,0 +1,77 @@
+"""`orchestrator run`: starts guests, looks at them every second, and ends them all when it is time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.core.xml.domain import Domain
+from orchestrator.engine import Engine
+from orchestrator.errors import FailedError
+from orchestrator.ports import Clock
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the threads and serial logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Until:
+    """When a run ends: after `seconds` from the last start, or once every guest printed `heartbeats`.
+
+    With both, the heartbeats are the aim and the seconds the limit. With neither it ends when the guests do.
+    """
+
+    seconds: float | None = None
+    heartbeats: int | None = None
+
+
+async def run_in_foreground(
+    engine: Engine,
+    domains: Sequence[Domain],
+    *,
+    until: Until,
+    clock: Clock,
+    interrupted: asyncio.Event,
+    on_look: Callable[[], None],
+) -> None:
+    """Start the domains, call `on_look` after each look, and end them whatever happens.
+
+    Raises what a start raised, FailedError if the heartbeats were not reached in time.
+    """
+    followers = [asyncio.create_task(engine.follow_events())]
+    try:
+        starting = asyncio.create_task(engine.start_all(domains))
+        while not starting.done():
+            await asyncio.wait([starting], timeout=LOOK_EVERY)
+            engine.look()
+            on_look()
+        await starting
+        began = clock.now()
+        while not interrupted.is_set() and not _finished(engine, until, clock.now() - began):
+            await clock.sleep(LOOK_EVERY)
+            engine.look()
+            on_look()
+    finally:
+        for follower in followers:
+            follower.cancel()
+        await engine.stop_all()
+    if until.heartbeats is not None and not interrupted.is_set():
+        _require_heartbeats(engine, until.heartbeats)
+
+
+def _finished(engine: Engine, until: Until, elapsed: float) -> bool:
+    guests = engine.guests.values()
+    if until.seconds is not None and elapsed >= until.seconds:
+        return True
+    if until.heartbeats is not None and all(guest.heartbeats >= until.heartbeats for guest in guests):
+        return True
+    return all(guest.ended is not None for guest in guests)
+
+
+def _require_heartbeats(engine: Engine, wanted: int) -> None:
+    short = [f"{g.name} ({g.heartbeats})" for g in engine.guests.values() if g.heartbeats < wanted]
+    if short:
+        raise FailedError(
+            f"fewer than {wanted} heartbeats in time from {', '.join(short)}; `orchestrator logs` shows why"
+        )

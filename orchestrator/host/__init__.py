@@ -1,0 +1,1 @@
+"""Effects: one module for each outside thing, none importing another."""

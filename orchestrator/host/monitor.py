@@ -1,0 +1,69 @@
+"""QMP through qemu.qmp: our own monitor of each guest, beside libvirt's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from qemu.qmp import QMPClient, QMPError
+
+from orchestrator.errors import FailedError, OutcomeUnknownError
+from orchestrator.ports import ThreadRoles
+
+CONNECT_LIMIT = 30.0
+"""Seconds in which QEMU must greet us; it listens before it runs, so only a very slow host needs many."""
+
+ANSWER_LIMIT = 30.0
+"""Seconds in which QEMU must answer a command."""
+
+
+class QmpMonitor:
+    """One negotiated connection. Closing it leaves the guest as it is."""
+
+    def __init__(self, client: QMPClient, socket: str) -> None:
+        self._client = client
+        self._socket = socket
+
+    async def thread_roles(self) -> ThreadRoles:
+        """Ask ``query-cpus-fast`` and ``query-iothreads`` which thread is which."""
+        cpus = cast(list[dict[str, Any]], await self._ask("query-cpus-fast"))
+        iothreads = cast(list[dict[str, Any]], await self._ask("query-iothreads"))
+        return ThreadRoles(
+            vcpus={cpu["cpu-index"]: cpu["thread-id"] for cpu in cpus},
+            iothreads={thread["id"]: thread["thread-id"] for thread in iothreads},
+        )
+
+    async def resume(self) -> None:
+        """Send ``cont``; QEMU answers once the vCPUs were told to run."""
+        await self._ask("cont")
+
+    async def close(self) -> None:
+        """Hang up; a guest that has gone meanwhile is no error."""
+        try:
+            await self._client.disconnect()
+        except (QMPError, EOFError, OSError):
+            return
+
+    async def _ask(self, command: str) -> object:
+        try:
+            return await asyncio.wait_for(self._client.execute(command), ANSWER_LIMIT)
+        except TimeoutError:
+            raise OutcomeUnknownError(
+                f"{self._socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
+            ) from None
+        except QMPError as error:
+            raise FailedError(f"{self._socket}: {command!r} failed: {error}") from error
+
+
+class QmpMonitors:
+    """Connects monitors."""
+
+    async def connect(self, socket: str) -> QmpMonitor:
+        """Connect and negotiate; FailedError if QEMU does not greet within the limit."""
+        client = QMPClient("orchestrator")
+        try:
+            await asyncio.wait_for(client.connect(socket), CONNECT_LIMIT)
+        except (TimeoutError, QMPError, OSError) as error:
+            reason = f"no greeting within {CONNECT_LIMIT:g} s" if isinstance(error, TimeoutError) else error
+            raise FailedError(f"{socket}: cannot talk to the guest's monitor: {reason}") from error
+        return QmpMonitor(client, socket)

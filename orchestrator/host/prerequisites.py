@@ -1,0 +1,148 @@
+"""What this machine has of what guests need. Each look returns a finding; nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Level(StrEnum):
+    """How much a finding matters: all is well, something is lost without it, or nothing works without it."""
+
+    OK = "ok"
+    NOTE = "note"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One prerequisite: what was found, and the command that mends it."""
+
+    name: str
+    level: Level
+    found: str
+    mend: str = ""
+
+    def describe(self) -> dict[str, object]:
+        """Return the finding as JSON's types."""
+        return asdict(self)
+
+
+def emulator(architecture: str, program: str, package: str) -> Finding:
+    """Look for the QEMU of one architecture and ask for its version."""
+    name = f"QEMU for {architecture}"
+    if shutil.which(program) is None:
+        return Finding(name, Level.MISSING, f"{program} is not there", f"apt-get install {package}")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"version (\S+)", done.stdout)
+    if version is None:
+        return Finding(
+            name,
+            Level.MISSING,
+            f"{program} does not tell its version",
+            f"apt-get install --reinstall {package}",
+        )
+    return Finding(name, Level.OK, f"{program} {version[1]}")
+
+
+def program(name: str, package: str, purpose: str) -> Finding:
+    """Look for a program by name."""
+    path = shutil.which(name)
+    if path is None:
+        return Finding(name, Level.MISSING, f"not there; {purpose}", f"apt-get install {package}")
+    return Finding(name, Level.OK, path)
+
+
+def libvirt_driver() -> Finding:
+    """Load libvirt and look for its QEMU driver, the one that is embedded."""
+    try:
+        import libvirt
+    except ImportError as error:
+        return Finding("libvirt", Level.MISSING, str(error), "pip install libvirt-python")
+    number = libvirt.getVersion()
+    version = f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+    drivers = [path for base in ("/usr/lib", "/usr/lib64") for path in Path(base).glob(_DRIVER)]
+    drivers += Path("/usr/lib").glob(f"*/{_DRIVER}")
+    if not drivers:
+        return Finding(
+            "libvirt",
+            Level.MISSING,
+            f"{version} without its QEMU driver",
+            "apt-get install libvirt-daemon-driver-qemu",
+        )
+    return Finding("libvirt", Level.OK, f"{version} with {drivers[0].name}")
+
+
+_DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"
+
+
+def cgroups() -> Finding:
+    """Say which cgroup version is mounted, and whether it can bound memory and CPU sets."""
+    unified = Path("/sys/fs/cgroup/cgroup.controllers")
+    if unified.exists():
+        return Finding("cgroups", Level.OK, f"version 2: {unified.read_text().strip() or 'no controllers'}")
+    mounted = sorted(path.name for path in Path("/sys/fs/cgroup").glob("*") if path.is_dir())
+    if mounted:
+        found = f"version 1: {' '.join(mounted)}"
+        return Finding("cgroups", Level.NOTE, found, "boot with systemd.unified_cgroup_hierarchy=1")
+    return Finding("cgroups", Level.NOTE, "none mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def isolation(pool: frozenset[int], isolated: Iterable[int], nohz_full: Iterable[int], listed: str) -> Finding:
+    """Compare what the kernel keeps off the pool with the pool; `listed` is the pool as a CPU list."""
+    missing = [
+        word for word, cores in (("isolcpus", isolated), ("nohz_full", nohz_full)) if not pool <= frozenset(cores)
+    ]
+    if not pool or not missing:
+        return Finding(
+            "isolation",
+            Level.OK,
+            "the kernel keeps other work off the pool" if pool else "no pool to isolate",
+        )
+    mend = "boot with " + " ".join(f"{word}={listed}" for word in (*missing, "rcu_nocbs"))
+    return Finding("isolation", Level.NOTE, f"the pool is not covered by {' and '.join(missing)}", mend)
+
+
+def huge_pages(root: Path = Path("/sys/kernel/mm/hugepages")) -> Finding:
+    """Count the huge pages of each size."""
+    pools = {path.name.removeprefix("hugepages-"): path / "nr_hugepages" for path in sorted(root.glob("hugepages-*"))}
+    counts = {size: int(path.read_text()) for size, path in pools.items()}
+    found = ", ".join(f"{count} of {size}" for size, count in counts.items()) or "not supported"
+    if any(counts.values()):
+        return Finding("huge pages", Level.OK, found)
+    return Finding(
+        "huge pages",
+        Level.NOTE,
+        f"{found}; guests that ask for them cannot start",
+        "sysctl vm.nr_hugepages=512",
+    )
+
+
+def memory(needed: int) -> Finding:
+    """Compare available memory with `needed` bytes."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    found = f"{available // 2**20} MiB available"
+    if available < needed:
+        return Finding(
+            "memory",
+            Level.MISSING,
+            f"{found}, {needed // 2**20} wanted",
+            "orchestrator stop --all, or a larger host",
+        )
+    return Finding("memory", Level.OK, found)
+
+
+def real_root() -> Finding:
+    """Say whether the caller is root: others run guests too, but neither bridges nor huge pages."""
+    if os.geteuid() == 0:
+        return Finding("privileges", Level.OK, "root")
+    return Finding(
+        "privileges", Level.NOTE, "not root; bridges and huge pages are out of reach", "sudo orchestrator ..."
+    )

@@ -1,0 +1,133 @@
+"""/proc: the threads behind guests, as the kernel sees them; and the ends of processes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from orchestrator.core.cpulist import parse_cpulist
+from orchestrator.core.xml.monitor import OUR_MONITOR
+from orchestrator.ports import Thread
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+class ProcFs:
+    """Reads a /proc tree. `root` is an argument so that a test can bring its own."""
+
+    def __init__(self, root: Path = Path("/proc")) -> None:
+        self._root = root
+
+    def find(self, uuid: str) -> int | None:
+        """Return the pid of the QEMU process that runs the domain `uuid`: libvirt passes it as ``-uuid``."""
+        wanted = uuid.encode()
+        for pid in self._pids():
+            arguments = self._cmdline(pid)
+            if b"-uuid" in arguments and arguments[arguments.index(b"-uuid") + 1 :][:1] == [wanted]:
+                return pid
+        return None
+
+    def emulators_of_ours(self) -> frozenset[int]:
+        """Return the pids of all QEMU processes that carry our own monitor."""
+        return frozenset(pid for pid in self._pids() if OUR_MONITOR.encode() in self._cmdline(pid))
+
+    def threads(self, pid: int) -> Sequence[Thread]:
+        """Return the threads of a process, by thread id; those that end meanwhile are left out.
+
+        Fields are those of proc(5): Cpus_allowed_list in ``status``; comm, utime (14), stime (15) and
+        processor (39) in ``stat``.
+        """
+        try:
+            tids = sorted(int(entry.name) for entry in (self._root / str(pid) / "task").iterdir())
+        except OSError:
+            return ()
+        return tuple(thread for tid in tids if (thread := self._thread(pid, tid)) is not None)
+
+    def _thread(self, pid: int, tid: int) -> Thread | None:
+        task = self._root / str(pid) / "task" / str(tid)
+        try:
+            status = (task / "status").read_text("utf-8", "replace")
+            head, _, tail = (task / "stat").read_text("utf-8", "replace").rpartition(")")
+        except OSError:
+            return None
+        fields = tail.split()  # fields[0] is field 3 of proc(5)
+        allowed = next(
+            (line.split(":", 1)[1] for line in status.splitlines() if line.startswith("Cpus_allowed_list:")),
+            None,
+        )
+        if allowed is None or fields[0] in "ZX":
+            return None
+        return Thread(
+            tid=tid,
+            name=head.partition("(")[2],
+            allowed=parse_cpulist(allowed),
+            last_core=int(fields[36]),
+            cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS,
+        )
+
+    def _pids(self) -> Iterator[int]:
+        return (int(entry.name) for entry in self._root.iterdir() if entry.name.isdigit())
+
+    def _cmdline(self, pid: int) -> list[bytes]:
+        try:
+            return (self._root / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return []
+
+    def reap(self) -> None:
+        """Collect QEMU processes that ended as our children; libvirt waits for its other children itself."""
+        me = os.getpid()
+        try:
+            children = (self._root / str(me) / "task" / str(me) / "children").read_text().split()
+        except OSError:
+            return
+        for child in map(int, children):
+            if self._is_ended_emulator(child):
+                try:
+                    os.waitpid(child, os.WNOHANG)
+                except ChildProcessError:
+                    continue
+
+    def _is_ended_emulator(self, pid: int) -> bool:
+        try:
+            head, _, tail = (self._root / str(pid) / "stat").read_text().rpartition(")")
+        except OSError:
+            return False
+        return "(qemu-system-" in head and tail.split()[0] == "Z"
+
+
+def become_subreaper() -> None:
+    """Have the kernel hand us our daemonized descendants when their parent ends, so that their end is seen at once.
+
+    Whoever calls this must call `ProcFs.reap` now and then. See prctl(2), PR_SET_CHILD_SUBREAPER.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def terminate(pid: int, uuid: str, *, grace: float = 3.0) -> bool:
+    """End the QEMU process `pid`: SIGTERM, and SIGKILL after `grace` seconds. False if it was not that domain any more.
+
+    The pidfd is opened before the identity is checked, so a reused pid is never hit.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if uuid.encode() not in arguments:
+            return False
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], patience)[0]:
+                return True
+        return False
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""The lab: boots a nested host and runs a command in it."""

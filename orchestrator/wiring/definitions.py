@@ -1,0 +1,140 @@
+"""Definitions: files -> guests that can be placed here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.core.arch import TRAITS
+from orchestrator.core.model import Architecture
+from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
+from orchestrator.core.xml.domain import Accelerator
+from orchestrator.errors import InvalidFileError, InvalidFilesError
+from orchestrator.wiring.site import guest_directories, load_topology, owner, read_file
+
+if TYPE_CHECKING:
+    from orchestrator.config import ParsedGuest
+    from orchestrator.core.policy import Policy
+    from orchestrator.core.topology import Topology
+    from orchestrator.core.xml.domain import Domain
+    from orchestrator.engine import Guest
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorChoice:
+    """What guests of one architecture are run with here, and why."""
+
+    accelerator: Accelerator
+    why: str
+
+
+def load_guests(paths: Sequence[Path]) -> list[ParsedGuest]:
+    """Parse definitions and check that the files they name are there; raises with the faults of all of them."""
+    from orchestrator.config import guest_paths, parse_guest
+    from orchestrator.host.guest_files import unreadable
+
+    parsed: list[ParsedGuest] = []
+    invalid: list[InvalidFileError] = []
+    for path in paths:
+        try:
+            guest = parse_guest(read_file(path), str(path), directory=str(path.resolve().parent))
+        except InvalidFileError as error:
+            invalid.append(error)
+            continue
+        missing = [(key, why) for key, file in guest_paths(guest.spec) if (why := unreadable(file))]
+        if missing:
+            invalid.append(InvalidFileError(str(path), [guest.fault(key, _missing(why)) for key, why in missing]))
+        parsed.append(guest)
+    if invalid:
+        raise InvalidFilesError(invalid)
+    return parsed
+
+
+def _missing(why: str) -> str:
+    built = "; `make guests` builds the shipped ones" if "/build/" in why else ""
+    return f"{why}; the path is taken relative to the definition{built}"
+
+
+def accelerator_for(architecture: Architecture, policy: Policy) -> AcceleratorChoice:
+    """Choose KVM only where a guest has been seen to run in it, unless the policy says otherwise."""
+    from orchestrator.host.kvm import probe_kvm
+    from orchestrator.host.places import runtime_directory
+
+    machine, wish = os.uname().machine, policy.hypervisor.accelerator
+    if wish != "auto":
+        return AcceleratorChoice(Accelerator(wish), "the policy says so")
+    if machine not in TRAITS[architecture].kvm_hosts:
+        return AcceleratorChoice(Accelerator.TCG, f"an {machine} processor does not run {architecture}")
+    probe = probe_kvm(runtime_directory(os.environ) / "kvm-probe.json")
+    return AcceleratorChoice(Accelerator.KVM if probe.usable else Accelerator.TCG, probe.why)
+
+
+def to_run(
+    parsed: Sequence[ParsedGuest], count: int, accelerators: Mapping[Architecture, AcceleratorChoice]
+) -> list[Guest]:
+    """Make `count` guests of each definition, named NAME-1, NAME-2 ... where there are several."""
+    from orchestrator.config import encode_guest
+    from orchestrator.engine import Guest
+
+    specs = [
+        replace(guest.spec, name=f"{guest.spec.name}-{number}") if count > 1 else guest.spec
+        for guest in parsed
+        for number in range(1, count + 1)
+    ]
+    return [
+        Guest(
+            spec=spec,
+            specification=encode_guest(spec),
+            owner=owner(),
+            emulator=emulator_path(spec.architecture),
+            accelerator=accelerators[spec.architecture].accelerator,
+        )
+        for spec in specs
+    ]
+
+
+def emulator_path(architecture: Architecture) -> str:
+    """Return where the QEMU program for an architecture is, or where Debian would put it."""
+    program = TRAITS[architecture].emulator
+    return shutil.which(program) or f"/usr/bin/{program}"
+
+
+def domain_to_print(path: Path, cores: str | None, policy: Policy) -> tuple[Domain, str]:
+    """Return the domain of a definition, placed on `cores` or as on an idle host, and a note on what was assumed.
+
+    A host whose pool is too small still gets its XML, as of one with enough cores: the note says so.
+    """
+    from orchestrator.core.cpulist import format_cpulist, parse_cpulist
+    from orchestrator.core.placement import Placement, assign, place
+
+    (parsed,) = load_guests([path])
+    spec, topology, note = parsed.spec, load_topology(policy), ""
+    if cores is None:
+        outcome = place(spec, topology.pool.cores, topology)
+        if not isinstance(outcome, Placement):
+            note = f"this host cannot place it now ({outcome}); the XML is as for a larger one"
+            topology = _nominal_topology(spec.cores_needed, policy)
+            outcome = assign(spec, list(topology.pool)[: spec.cores_needed], topology)
+        placement = outcome
+    else:
+        wanted = parse_cpulist(cores)
+        absent = wanted - {cpu.id for cpu in topology.cpus} - {SCHEDULER_CORE, SERVICE_CORE}
+        if absent:
+            note = f"this host has no core {format_cpulist(absent)}; the XML is as for one that has"
+            topology = _nominal_topology(max(wanted), policy)
+        placement = assign(spec, sorted(wanted), topology)
+    (guest,) = to_run([parsed], 1, {spec.architecture: accelerator_for(spec.architecture, policy)})
+    return guest.placed(placement, str(guest_directories() / spec.name)), note
+
+
+def _nominal_topology(pool_cores: int, policy: Policy) -> Topology:
+    """Return a plain host (one node, no SMT) with at least this many pool cores."""
+    from orchestrator.core.cpulist import format_cpulist
+    from orchestrator.core.discovery import discover
+
+    reserved = policy.cores.reserved_cores() | {SCHEDULER_CORE, SERVICE_CORE}
+    return discover({"cpu/online": format_cpulist(range(pool_cores + len(reserved)))}, reserved)

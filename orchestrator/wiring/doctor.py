@@ -1,0 +1,63 @@
+"""All prerequisites of this host, looked at one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from orchestrator.core.arch import TRAITS
+from orchestrator.core.cpulist import format_cpulist
+from orchestrator.core.model import GIB, Architecture
+from orchestrator.errors import OrchestratorError
+from orchestrator.host import prerequisites
+from orchestrator.host.kvm import probe_kvm
+from orchestrator.host.places import runtime_directory
+from orchestrator.host.prerequisites import Finding, Level
+from orchestrator.wiring.site import load_topology
+
+if TYPE_CHECKING:
+    from orchestrator.core.policy import Policy
+
+_PACKAGES = {
+    Architecture.I386: "qemu-system-x86",
+    Architecture.X86_64: "qemu-system-x86",
+    Architecture.ARMV7L: "qemu-system-arm",
+    Architecture.AARCH64: "qemu-system-arm",
+}
+
+
+def findings(policy: Policy) -> Iterator[Finding]:
+    """Yield a finding for each prerequisite. The KVM probe is run anew, not read from its cache."""
+    topology = load_topology(policy)
+    pool = format_cpulist(topology.pool)
+    if topology.pool:
+        yield Finding("cores", Level.OK, f"{len(topology.cpus)} online, pool {pool}")
+    else:
+        found = f"{len(topology.cpus)} online, none left for the pool: guests need cores beside 0 and 1"
+        yield Finding("cores", Level.MISSING, found, "orchestrator lab run -- COMMAND")
+    yield from _run_directory()
+    yield prerequisites.libvirt_driver()
+    for architecture in Architecture:
+        yield prerequisites.emulator(architecture, TRAITS[architecture].emulator, _PACKAGES[architecture])
+    yield prerequisites.program("qemu-img", "qemu-utils", "it makes disk overlays")
+    yield prerequisites.cgroups()
+    yield prerequisites.isolation(topology.pool.cores, topology.isolated, topology.nohz_full, pool)
+    yield prerequisites.huge_pages()
+    yield prerequisites.memory(GIB)
+    yield prerequisites.real_root()
+
+
+def _run_directory() -> Iterator[Finding]:
+    try:
+        directory = runtime_directory(os.environ)
+    except OrchestratorError as error:
+        yield Finding("run directory", Level.MISSING, str(error), "mount -t tmpfs tmpfs /run")
+        return
+    yield Finding("run directory", Level.OK, str(directory))
+    cache = directory / "kvm-probe.json"
+    cache.unlink(missing_ok=True)
+    probe = probe_kvm(cache)
+    level = Level.OK if probe.usable else Level.NOTE
+    mend = "" if probe.usable else "switch on virtualisation in the firmware, then: modprobe -a kvm_intel kvm_amd"
+    yield Finding("KVM", level, probe.why if probe.usable else f"not used, TCG instead: {probe.why}", mend)

@@ -1,0 +1,75 @@
+"""`orchestrator run`, put together: what is started, on what, and what was seen of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.core.policy import Policy
+from orchestrator.wiring.definitions import AcceleratorChoice, accelerator_for, load_guests, to_run
+from orchestrator.wiring.guests import build_engine, open_hypervisor
+from orchestrator.wiring.site import load_topology
+
+if TYPE_CHECKING:
+    from orchestrator.core.model import Architecture
+    from orchestrator.core.topology import Topology
+    from orchestrator.core.xml.domain import Domain
+    from orchestrator.engine import Guest, RunningGuest
+    from orchestrator.foreground import Until
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Guests ready to be placed, and the host they are for."""
+
+    guests: Sequence[Guest]
+    topology: Topology
+    accelerators: Mapping[Architecture, AcceleratorChoice]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a run looks like at one moment: the domains in their order, and those that were started, by name."""
+
+    topology: Topology
+    domains: Sequence[Domain]
+    guests: Mapping[str, RunningGuest]
+
+
+def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
+    """Read everything and refuse what can be refused before anything is started: files first, then the host."""
+    from orchestrator.engine import require_pool
+
+    parsed = load_guests(paths)
+    topology = load_topology(policy)
+    require_pool(topology)
+    choices = {arch: accelerator_for(arch, policy) for arch in sorted({each.spec.architecture for each in parsed})}
+    return Prepared(to_run(parsed, count, choices), topology, choices)
+
+
+async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[[View], None]) -> View:
+    """Run the guests until it is time, SIGINT or SIGTERM; return the last look. Everything is stopped then."""
+    from orchestrator.foreground import run_in_foreground
+    from orchestrator.host.clock import MonotonicClock
+
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted.set)
+    async with open_hypervisor(connect) as hypervisor:
+        engine = build_engine(prepared.topology, hypervisor)
+        domains = await engine.plan(prepared.guests)
+        view = View(prepared.topology, domains, engine.guests)
+        await run_in_foreground(
+            engine,
+            domains,
+            until=until,
+            clock=MonotonicClock(),
+            interrupted=interrupted,
+            on_look=lambda: on_look(view),
+        )
+    return view

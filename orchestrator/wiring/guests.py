@@ -1,0 +1,112 @@
+"""Guests that run: through libvirt, or read from what libvirt and the kernel leave to be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import RefusedError
+from orchestrator.wiring.site import embedded_root, guest_directories
+
+if TYPE_CHECKING:
+    from orchestrator.core.topology import Topology
+    from orchestrator.engine import Engine
+    from orchestrator.host.hypervisor import LibvirtHypervisor
+    from orchestrator.ports import LiveDomain
+
+EMBED = "embed"
+
+
+@contextlib.asynccontextmanager
+async def open_hypervisor(connect: str) -> AsyncIterator[LibvirtHypervisor]:
+    """Open libvirt at `connect`: ``embed`` or a URI. RefusedError if another process holds the embedded root."""
+    from orchestrator.host import embed, places, processes
+    from orchestrator.host.hypervisor import LibvirtHypervisor
+
+    uri = connect
+    if connect == EMBED:
+        root = embedded_root()
+        embed.prepare_root(root, places.cache_directory(os.environ) / "libvirt")
+        busy = embed.holder(root)
+        if busy is not None:
+            raise RefusedError(f"process {busy} runs guests here already; end it, or wait until it is done")
+        uri = f"qemu:///embed?root={root}"
+        processes.become_subreaper()
+    reaping = asyncio.create_task(_reap_now_and_then())
+    hypervisor = await LibvirtHypervisor.open(uri)
+    try:
+        yield hypervisor
+    finally:
+        reaping.cancel()
+        await hypervisor.close()
+
+
+async def _reap_now_and_then() -> None:
+    from orchestrator.host.processes import ProcFs
+
+    kernel = ProcFs()
+    while True:
+        kernel.reap()
+        await asyncio.sleep(0.1)
+
+
+def build_engine(topology: Topology, hypervisor: LibvirtHypervisor) -> Engine:
+    """Return an engine on real adapters."""
+    from orchestrator.engine import Engine
+    from orchestrator.host.guest_files import GuestDirectories
+    from orchestrator.host.monitor import QmpMonitors
+    from orchestrator.host.processes import ProcFs
+
+    return Engine(topology, hypervisor, ProcFs(), QmpMonitors(), GuestDirectories(guest_directories()))
+
+
+async def live_domains(connect: str) -> list[LiveDomain]:
+    """Return all domains of ours, by name, whoever runs them; `pid` is None where the process has gone."""
+    if connect == EMBED:
+        from orchestrator.host.embed import domains
+
+        return domains(embedded_root())
+    from orchestrator.host.processes import ProcFs
+
+    kernel = ProcFs()
+    async with open_hypervisor(connect) as hypervisor:
+        return [replace(domain, pid=kernel.find(domain.uuid)) for domain in await hypervisor.domains()]
+
+
+async def stop_domains(domains: Sequence[LiveDomain], connect: str) -> None:
+    """End guests. Those that another process runs are ended by signal, and that process clears up after them."""
+    from orchestrator.engine import all_or_first_failure
+    from orchestrator.host import embed
+    from orchestrator.host.guest_files import GuestDirectories
+
+    if connect == EMBED and embed.holder(embedded_root()) is not None:
+        await all_or_first_failure([_stop_by_signal(domain) for domain in domains])
+        return
+    files = GuestDirectories(guest_directories())
+    async with open_hypervisor(connect) as hypervisor:
+        await all_or_first_failure([hypervisor.remove(domain.name) for domain in domains])
+    for domain in domains:
+        files.discard(domain.name)
+
+
+async def _stop_by_signal(domain: LiveDomain) -> None:
+    from orchestrator.errors import OutcomeUnknownError
+    from orchestrator.host.processes import terminate
+
+    if domain.pid is not None and not await asyncio.to_thread(terminate, domain.pid, domain.uuid):
+        raise OutcomeUnknownError(
+            f"{domain.name}: its process {domain.pid} did not end in time; look again with `orchestrator ps`"
+        )
+
+
+def cpu_seconds(domain: LiveDomain) -> float | None:
+    """Return the CPU time of all threads of a guest, None where its process has gone."""
+    from orchestrator.host.processes import ProcFs
+
+    if domain.pid is None:
+        return None
+    return round(sum(thread.cpu_seconds for thread in ProcFs().threads(domain.pid)), 2)

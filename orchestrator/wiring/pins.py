@@ -1,0 +1,57 @@
+"""The audit of live threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.wiring.guests import live_domains
+
+if TYPE_CHECKING:
+    from orchestrator.ports import Thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinReport:
+    """What the kernel says of one guest's threads: how many, how many may run on reserved cores, which stray."""
+
+    name: str
+    pid: int | None
+    threads: int
+    on_reserved: int
+    strays: tuple[str, ...]
+
+    def describe(self) -> dict[str, object]:
+        """Return the report as JSON's types."""
+        return asdict(self)
+
+
+async def audit_pins(connect: str, reserved: frozenset[int]) -> list[PinReport]:
+    """Compare the live threads of every guest with its placement; QEMU processes that libvirt lost are reported too."""
+    from orchestrator.core.pins import strays, vcpu_threads_by_name
+    from orchestrator.host.processes import ProcFs
+
+    kernel = ProcFs()
+    reports = []
+    known = await live_domains(connect)
+    for domain in known:
+        threads = kernel.threads(domain.pid) if domain.pid else ()
+        found = strays(
+            {thread.tid: (thread.name, thread.allowed) for thread in threads},
+            vcpu_threads_by_name({thread.tid: thread.name for thread in threads}),
+            domain.metadata.vcpus,
+            domain.metadata.emulator,
+        )
+        reports.append(_report(domain.name, domain.pid, threads, reserved, tuple(map(str, found))))
+    for pid in sorted(kernel.emulators_of_ours() - {domain.pid for domain in known}):
+        lost = ("libvirt does not know it, so it has no placement",)
+        reports.append(_report(f"process {pid}", pid, kernel.threads(pid), reserved, lost))
+    return reports
+
+
+def _report(
+    name: str, pid: int | None, threads: Sequence[Thread], reserved: frozenset[int], found: tuple[str, ...]
+) -> PinReport:
+    astray = sum(not thread.allowed.isdisjoint(reserved) for thread in threads)
+    return PinReport(name=name, pid=pid, threads=len(threads), on_reserved=astray, strays=found)
