@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.model import GuestSpec, disk_target
@@ -15,10 +15,18 @@ from orchestrator.core.xml.audit import audit
 from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.render import render
 from orchestrator.core.xml.verdict import Kind
-from orchestrator.errors import FailedError, HostError, PinMismatchError, RefusedError
-from orchestrator.ports import DomainEvent, GuestFiles, Hypervisor, Monitors, Processes, Thread
+from orchestrator.errors import (
+    FailedError,
+    HostError,
+    OrchestratorError,
+    OutcomeUnknownError,
+    PinMismatchError,
+    RefusedError,
+)
+from orchestrator.ports import DomainEvent, GuestFiles, Hypervisor, Monitors, Processes, Thread, ThreadRoles
 
 _UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
+_LONGEST_LINE = 4096  # bytes kept of a serial line that has not ended yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +40,10 @@ class Guest:
     accelerator: Accelerator
 
     def placed(self, placement: Placement, directory: str) -> Domain:
-        """Return the domain of this guest on these cores, with its run directory."""
+        """Return the domain of this guest on these cores, with its run directory.
+
+        The same owner's guest in the same directory has the same uuid, so its process is known again.
+        """
         return Domain(
             spec=self.spec,
             placement=placement,
@@ -41,7 +52,7 @@ class Guest:
             specification=self.specification,
             emulator=self.emulator,
             directory=directory,
-            uuid=str(uuid.uuid5(_UUIDS, f"{self.owner}/{self.spec.name}")),
+            uuid=str(uuid.uuid5(_UUIDS, f"{self.owner}:{directory}")),
         )
 
 
@@ -49,12 +60,13 @@ class Guest:
 class RunningGuest:
     """A guest that was started, and what was seen of it.
 
-    `cpu_seconds` is what its process has used, `log_size` how far the serial log was read, `unfinished` the last
-    line's beginning. `ended` says how the guest ended, once it has.
+    `pid` is None once the process has gone: the kernel may give its number to another. `cpu_seconds` is what it
+    has used, `log_size` how far the serial log was read, `unfinished` the last line's beginning, `last_line` the
+    last whole one without what a terminal would obey. `ended` says how the guest ended, once it has.
     """
 
     domain: Domain
-    pid: int
+    pid: int | None
     watch: ReservedCoreWatch
     cpu_seconds: float = 0.0
     heartbeats: int = 0
@@ -82,17 +94,20 @@ class Engine:
 
     async def plan(self, guests: Sequence[Guest]) -> list[Domain]:
         """Place all guests beside what runs already, or refuse all of them with every reason."""
-        live = {domain.name: domain for domain in await self.hypervisor.domains()}
-        free = self.topology.pool.cores.difference(*(domain.metadata.held for domain in live.values()))
+        live = await self.hypervisor.domains()
+        free = self.topology.pool.cores.difference(*(domain.metadata.held for domain in live))
         planned: list[Domain] = []
         refusals: list[str] = []
-        names: set[str] = set(live)
+        running, asked = {domain.name for domain in live}, set[str]()
         for guest in sorted(guests, key=lambda each: -each.spec.cores_needed):
             name = guest.spec.name
-            if name in names:
+            if name in running:
                 refusals.append(f"{name}: a guest of this name runs already; `orchestrator stop {name}` ends it")
                 continue
-            names.add(name)
+            if name in asked:
+                refusals.append(f"{name}: two of the definitions have this name; give one of them another")
+                continue
+            asked.add(name)
             outcome = place(guest.spec, free, self.topology)
             if isinstance(outcome, Refusal):
                 refusals.append(f"{name}: {outcome}")
@@ -105,19 +120,22 @@ class Engine:
         return sorted(planned, key=lambda domain: order[domain.spec.name])
 
     async def start(self, domain: Domain) -> RunningGuest:
-        """Define, start paused, prove every thread's affinity, continue. On failure nothing of the guest is left."""
+        """Define, start paused, prove every thread's affinity, continue. On failure nothing of the guest is left.
+
+        PinMismatchError or another FailedError says what failed; OutcomeUnknownError if it could not be undone either.
+        """
         name = domain.spec.name
         xml = render(domain)
         verdict = audit(xml.encode(), self._reserved())
         if verdict.kind is not Kind.CONFINED or verdict.cautions:
             why = "; ".join((verdict.summary, *verdict.cautions))
             raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
-        await self.files.prepare(name, _overlays(domain))
         try:
+            await self.files.prepare(name, _overlays(domain))
             await self.hypervisor.start_paused(xml)
             guest = await self._prove_and_continue(domain)
-        except BaseException:
-            await asyncio.shield(self._clear(name))
+        except BaseException as failure:
+            await asyncio.shield(self._undo(domain, failure))
             raise
         self.guests[name] = guest
         return guest
@@ -130,15 +148,17 @@ class Engine:
         """End every guest that this engine started; they stay in `guests`, with how they ended."""
         for guest in self.guests.values():
             guest.ended = guest.ended or "stopped"
-        await all_or_first_failure([self._clear(name) for name in self.guests])
+        await all_or_first_failure([self._clear(guest.domain) for guest in self.guests.values()])
 
     def look(self) -> None:
         """Read from the kernel where each running guest's threads are, and from its serial log what it said."""
         for guest in self.guests.values():
-            threads = self.processes.threads(guest.pid)
-            guest.watch.look(_looked_at(threads))
+            threads = () if guest.pid is None else self.processes.threads(guest.pid)
             if threads:
+                guest.watch.look(_looked_at(threads))
                 guest.cpu_seconds = sum(thread.cpu_seconds for thread in threads)
+            else:
+                guest.pid = None
             self._read_serial(guest)
 
     async def follow_events(self) -> None:
@@ -160,34 +180,38 @@ class Engine:
         monitor = await self.monitors.connect(domain.monitor_socket)
         try:
             roles = await monitor.thread_roles()
-            self._prove(domain, pid, roles.vcpus)
+            self._prove(domain, pid, roles)
             await monitor.resume()
-            threads = self._prove(domain, pid, roles.vcpus)
+            threads = self._prove(domain, pid, roles)
         finally:
             await monitor.close()
         guest = RunningGuest(domain=domain, pid=pid, watch=ReservedCoreWatch(self._reserved()))
         guest.watch.look(_looked_at(threads))
         return guest
 
-    def _prove(self, domain: Domain, pid: int, vcpu_threads: Mapping[int, int]) -> Sequence[Thread]:
+    def _prove(self, domain: Domain, pid: int, roles: ThreadRoles) -> Sequence[Thread]:
+        name, placement = domain.spec.name, domain.placement
         threads = self.processes.threads(pid)
-        missing = [tid for tid in vcpu_threads.values() if all(thread.tid != tid for thread in threads)]
-        if missing or not threads:
-            raise FailedError(f"{domain.spec.name}: its process {pid} ended while it was being started")
-        found = strays(
-            {thread.tid: (thread.name, thread.allowed) for thread in threads},
-            vcpu_threads,
-            domain.placement.vcpus,
-            domain.placement.emulator,
-        )
+        if not {thread.tid for thread in threads}.issuperset(roles.vcpus.values()) or not threads:
+            raise FailedError(f"{name}: its process {pid} ended while it was being started")
+        if sorted(roles.vcpus) != list(range(len(placement.vcpus))):
+            raise FailedError(f"{name}: QEMU has vCPUs {sorted(roles.vcpus)}, its placement {len(placement.vcpus)}")
+        allowed = {thread.tid: (thread.name, thread.allowed) for thread in threads}
+        found = strays(allowed, roles.vcpus, placement.vcpus, placement.emulator)
         if found:
-            raise PinMismatchError(f"{domain.spec.name}: stopped, " + "; ".join(map(str, found)))
+            raise PinMismatchError(f"{name}: stopped, " + "; ".join(map(str, found)))
         return threads
 
-    async def _clear(self, name: str) -> bool:
-        was = await self.hypervisor.remove(name)
-        self.files.discard(name)
-        return was
+    async def _undo(self, domain: Domain, failure: BaseException) -> None:
+        try:
+            await self._clear(domain)
+        except OrchestratorError as error:
+            why = str(failure) or "interrupted"
+            raise OutcomeUnknownError(f"{why}; what is left could not be cleared away: {error}") from failure
+
+    async def _clear(self, domain: Domain) -> None:
+        await self.hypervisor.remove(str(domain.uuid))
+        self.files.discard(domain.spec.name)
 
     def _reserved(self) -> frozenset[int]:
         return frozenset(cpu.id for cpu in self.topology.reserved) | {0, 1}
@@ -195,10 +219,13 @@ class Engine:
     def _read_serial(self, guest: RunningGuest) -> None:
         fresh = self.files.serial_log(guest.name, guest.log_size)
         guest.log_size += len(fresh)
-        *lines, guest.unfinished = (guest.unfinished + fresh).split(b"\n")
-        for line in filter(None, (line.decode("utf-8", "replace").strip() for line in lines)):
-            guest.heartbeats += line.startswith("heartbeat ")
-            guest.last_line = line
+        *lines, rest = (guest.unfinished + fresh).split(b"\n")
+        guest.unfinished = rest[:_LONGEST_LINE]
+        lines = [line for line in map(bytes.strip, lines) if line]
+        guest.heartbeats += sum(line.startswith(b"heartbeat ") for line in lines)
+        if lines:
+            text = lines[-1][:_LONGEST_LINE].decode("utf-8", "replace")
+            guest.last_line = "".join(character for character in text if character.isprintable())
 
 
 async def all_or_first_failure(acts: Sequence[Awaitable[object]]) -> None:

@@ -19,7 +19,8 @@ LOOK_EVERY = 1.0
 class Until:
     """When a run ends: after `seconds` from the last start, or once every guest printed `heartbeats`.
 
-    With both, the heartbeats are the aim and the seconds the limit. With neither it ends when the guests do.
+    With both, the heartbeats are the aim and the seconds the limit; a guest that ends short of them ends the run.
+    With neither it ends when the guests do.
     """
 
     seconds: float | None = None
@@ -39,9 +40,9 @@ async def run_in_foreground(
 
     Raises what a start raised, FailedError if the heartbeats were not reached in time.
     """
-    followers = [asyncio.create_task(engine.follow_events())]
+    following = asyncio.create_task(engine.follow_events())
+    starting = asyncio.create_task(engine.start_all(domains))
     try:
-        starting = asyncio.create_task(engine.start_all(domains))
         while not starting.done():
             await asyncio.wait([starting], timeout=LOOK_EVERY)
             engine.look()
@@ -53,8 +54,8 @@ async def run_in_foreground(
             engine.look()
             on_look()
     finally:
-        for follower in followers:
-            follower.cancel()
+        following.cancel()
+        await asyncio.gather(starting, following, return_exceptions=True)  # what starts late must be stopped too
         await engine.stop_all()
     if until.heartbeats is not None and not interrupted.is_set():
         _require_heartbeats(engine, until.heartbeats)
@@ -64,8 +65,9 @@ def _finished(engine: Engine, until: Until, elapsed: float) -> bool:
     guests = engine.guests.values()
     if until.seconds is not None and elapsed >= until.seconds:
         return True
-    if until.heartbeats is not None and all(guest.heartbeats >= until.heartbeats for guest in guests):
-        return True
+    if until.heartbeats is not None:
+        short = [guest for guest in guests if guest.heartbeats < until.heartbeats]
+        return not short or any(guest.ended is not None for guest in short)
     return all(guest.ended is not None for guest in guests)
 
 

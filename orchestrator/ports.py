@@ -111,8 +111,8 @@ class Hypervisor(Protocol):
     async def start_paused(self, xml: str) -> None:
         """Define the domain and start it with its vCPUs stopped; on failure nothing of it is left."""
 
-    async def remove(self, name: str) -> bool:
-        """End the domain and forget it; False if there was none."""
+    async def remove(self, uuid: str) -> bool:
+        """End the domain and forget it; False if there was none. Another one of the same name is left alone."""
 
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""

@@ -10,8 +10,7 @@ from orchestrator.wiring import site
 
 def doctor(policy: PolicyFile = None, json: JsonFlag = False) -> None:
     """Look at everything guests need on this host. Exit code 4 if something is missing without which none runs."""
-    from orchestrator.host.prerequisites import Level
-    from orchestrator.wiring.doctor import findings
+    from orchestrator.wiring.doctor import Level, findings
 
     found = list(findings(site.load_policy(policy)))
     if json:

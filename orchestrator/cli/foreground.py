@@ -35,10 +35,9 @@ def run(
     json: JsonFlag = False,
 ) -> None:
     """Run guests on pool cores until the time is up or Ctrl-C, prove where their threads are, and stop them all."""
-    from orchestrator.foreground import Until
     from orchestrator.wiring import foreground
 
-    until = Until(seconds=parse_duration(duration) if duration else None, heartbeats=heartbeats)
+    until = foreground.Until(seconds=parse_duration(duration) if duration else None, heartbeats=heartbeats)
     rules = site.load_policy(policy)
     prepared = foreground.prepare(specs, count, rules)
     for architecture, choice in prepared.accelerators.items():

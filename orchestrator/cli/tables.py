@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.wiring.foreground import View
 
@@ -26,7 +27,7 @@ def _guests(view: View) -> Table:
             table.add_row(*fixed, "starting", "", "", "")
         else:
             state = guest.ended or "running"
-            table.add_row(*fixed, state, f"{guest.cpu_seconds:.1f}", str(guest.heartbeats), guest.last_line)
+            table.add_row(*fixed, state, f"{guest.cpu_seconds:.1f}", str(guest.heartbeats), Text(guest.last_line))
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import struct
 from pathlib import Path
 
 from lxml import etree
@@ -27,6 +28,8 @@ cgroup_controllers = []
 seccomp_sandbox = 1
 """
 
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
+
 _AS_ROOT = """\
 user = "root"
 group = "root"
@@ -35,7 +38,8 @@ group = "root"
 
 def prepare_root(root: Path, cache: Path) -> None:
     """Make `root` ready to be opened; libvirt's capability cache lives in `cache`, which outlives a tmpfs."""
-    (root / "etc").mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("etc", "log"):
+        (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     (root / "etc" / "qemu.conf").write_text(_CONFIGURATION + (_AS_ROOT if os.geteuid() == 0 else ""))
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = root / "cache"
@@ -45,16 +49,18 @@ def prepare_root(root: Path, cache: Path) -> None:
 
 
 def holder(root: Path) -> int | None:
-    """Return the pid of the process that has the root open, or None: libvirt locks its pid file (fcntl)."""
+    """Return the pid of another process that has the root open, or None: libvirt locks its pid file (fcntl).
+
+    The lock is asked about, never taken, so nobody's start is disturbed. A process that holds it must not ask:
+    closing the file would give its lock up.
+    """
     try:
-        with (root / "run" / "qemu" / "driver.pid").open("rb+") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read().strip() or 0)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with (root / "run" / "qemu" / "driver.pid").open("rb") as file:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return None
+    kind, *_, pid = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else int(pid)
 
 
 def domains(root: Path) -> list[LiveDomain]:

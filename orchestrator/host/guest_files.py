@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.errors import FailedError, HostError
+from orchestrator.errors import FailedError, HostError, UsageError
 
 _LONGEST_SOCKET = 107  # bytes of sun_path without its end, unix(7)
 
@@ -21,10 +21,10 @@ class GuestDirectories:
         self._root = root
 
     def directory(self, name: str) -> str:
-        """Return the path of the guest's run directory; FailedError if a socket in it could not be bound."""
+        """Return the path of the guest's run directory; UsageError if a socket in it could not be bound."""
         path = str(self._root / name)
         if len(os.fsencode(f"{path}/monitor.sock")) > _LONGEST_SOCKET:
-            raise FailedError(
+            raise UsageError(
                 f"{path}/monitor.sock: longer than a Unix socket's path may be ({_LONGEST_SOCKET} bytes); "
                 "use a shorter guest name, or a shorter ORCHESTRATOR_RUNTIME_DIR"
             )
@@ -41,7 +41,7 @@ class GuestDirectories:
             return
         for entry in path.iterdir():
             if entry.name != "serial.log":
-                entry.unlink()
+                entry.unlink(missing_ok=True)  # QEMU removes its sockets itself as it ends
 
     def serial_log(self, name: str, start: int = 0) -> bytes:
         """Return what the serial port has printed so far, from byte `start` on; empty if there is no log."""
@@ -63,8 +63,12 @@ def unreadable(path: str) -> str | None:
 
 
 def _make_anew(path: Path, overlays: Mapping[str, tuple[str, str]]) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o700, parents=True)
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise FailedError(f"{path}: the guest's run directory cannot be made: {error.strerror}") from error
     for overlay, (image, form) in overlays.items():
         _create_overlay(overlay, image, form)
 

@@ -48,27 +48,26 @@ class LibvirtHypervisor:
         self._connection = connection
         self._loop = loop
         self._events: asyncio.Queue[DomainEvent] = asyncio.Queue()
-        self._callbacks = [
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None)
-        ]
+        self._callback = connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None
+        )
 
     @classmethod
     async def open(cls, uri: str) -> Self:
         """Connect; HostError says why it cannot be done."""
         _turn_event_loop()
         try:
-            connection = await asyncio.to_thread(libvirt.open, uri)
+            return cls(await asyncio.to_thread(libvirt.open, uri), asyncio.get_running_loop())
         except libvirt.libvirtError as error:
             raise HostError(
                 f"libvirt cannot be reached at {uri}: {error}; `orchestrator doctor` may know why"
             ) from error
-        return cls(connection, asyncio.get_running_loop())
 
     async def close(self) -> None:
         """Leave; what runs goes on running."""
+        with contextlib.suppress(libvirt.libvirtError):  # a connection that broke has nothing to leave
+            self._connection.domainEventDeregisterAny(self._callback)
         with contextlib.suppress(libvirt.libvirtError):
-            for callback in self._callbacks:
-                self._connection.domainEventDeregisterAny(callback)
             await asyncio.to_thread(self._connection.close)
 
     async def start_paused(self, xml: str) -> None:
@@ -79,24 +78,24 @@ class LibvirtHypervisor:
                 lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), "the guest does not start"
             )
         except BaseException:
-            await self._undo(domain.undefine)
+            await self._undo(lambda: _undefine(domain))
             raise
 
-    async def remove(self, name: str) -> bool:
-        """Destroy and undefine the domain; False if there was none."""
+    async def remove(self, uuid: str) -> bool:
+        """Destroy and undefine the domain; False if there was none. Another one of the same name is left alone."""
         try:
-            domain = await asyncio.to_thread(self._connection.lookupByName, name)
+            domain = await asyncio.to_thread(self._connection.lookupByUUIDString, uuid)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return False
-            raise FailedError(f"{name}: libvirt cannot look it up: {error}") from error
-        for act in (domain.destroy, domain.undefine):
-            await self._undo(act)
+            raise FailedError(f"{uuid}: libvirt cannot look this domain up: {error}") from error
+        await self._undo(domain.destroy)
+        await self._undo(lambda: _undefine(domain))
         return True
 
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""
-        return await asyncio.to_thread(self._domains)
+        return await self._call(self._domains, "libvirt cannot list its domains")
 
     async def events(self) -> AsyncIterator[DomainEvent]:
         """Yield domains that stopped or crashed, from the moment the connection was opened."""
@@ -135,6 +134,16 @@ class LibvirtHypervisor:
         else:
             return
         self._loop.call_soon_threadsafe(self._events.put_nowait, DomainEvent(domain.name(), kind, word))
+
+
+def _undefine(domain: Any) -> None:
+    """Forget a domain and, with UEFI, the variables it kept; drivers without firmware do not know that flag."""
+    try:
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+            raise
+        domain.undefine()
 
 
 def _describe(domain: Any) -> LiveDomain | None:

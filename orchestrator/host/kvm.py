@@ -18,6 +18,11 @@ _EXIT_STATUS = 0x55
 # A boot sector: mov al, 0x2a; out 0xf4, al; hlt. QEMU's isa-debug-exit device ends with (value << 1) | 1.
 _BOOT_SECTOR = bytes((0xB0, _EXIT_STATUS >> 1, 0xE6, 0xF4, 0xF4)).ljust(510, b"\0") + b"\x55\xaa"
 
+_PROBE = (
+    *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-m", "16"),
+    *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
+)
+
 
 class Probe(msgspec.Struct, frozen=True):
     """Whether KVM can be used, and how that is known. `boot` is the boot of the host it was found out in."""
@@ -59,22 +64,12 @@ def boot_probe(accelerator: str, limit: float) -> tuple[bool, str]:
     with tempfile.NamedTemporaryFile() as disk:
         disk.write(_BOOT_SECTOR.ljust(65536, b"\0"))
         disk.flush()
-        command = [
-            "qemu-system-x86_64",
-            "-accel",
-            accelerator,
-            "-m",
-            "16",
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-        ]
-        command += ["-no-reboot", "-drive", f"file={disk.name},format=raw,if=ide"]
-        command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+        command = [*_PROBE, "-accel", accelerator, "-drive", f"file={disk.name},format=raw,if=ide"]
         started = time.monotonic()
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
+            )
         except FileNotFoundError:
             return False, "qemu-system-x86_64 is missing"
         except subprocess.TimeoutExpired:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -62,7 +64,7 @@ def program(name: str, package: str, purpose: str) -> Finding:
 def libvirt_driver() -> Finding:
     """Load libvirt and look for its QEMU driver, the one that is embedded."""
     try:
-        import libvirt
+        libvirt = importlib.import_module("libvirt")  # here, since that it may be missing is the question
     except ImportError as error:
         return Finding("libvirt", Level.MISSING, str(error), "pip install libvirt-python")
     number = libvirt.getVersion()
@@ -76,6 +78,10 @@ def libvirt_driver() -> Finding:
             f"{version} without its QEMU driver",
             "apt-get install libvirt-daemon-driver-qemu",
         )
+    try:
+        pwd.getpwnam("libvirt-qemu")
+    except KeyError:  # the driver looks it up as it starts, whatever user its configuration names
+        return Finding("libvirt", Level.MISSING, "no user libvirt-qemu", "apt-get install libvirt-daemon-system")
     return Finding("libvirt", Level.OK, f"{version} with {drivers[0].name}")
 
 

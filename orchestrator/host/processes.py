@@ -110,24 +110,28 @@ def become_subreaper() -> None:
 
 
 def terminate(pid: int, uuid: str, *, grace: float = 3.0) -> bool:
-    """End the QEMU process `pid`: SIGTERM, and SIGKILL after `grace` seconds. False if it was not that domain any more.
+    """End the QEMU process `pid` of the domain `uuid`: SIGTERM, and SIGKILL after `grace` seconds.
 
-    The pidfd is opened before the identity is checked, so a reused pid is never hit.
+    Returns whether it has ended; a process that is not that domain's (any more) counts as its end and is left
+    alone. The pidfd is opened before the identity is checked, so a reused pid is never hit.
     """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return False
+        return True
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if uuid.encode() not in arguments:
-            return False
-        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
-            signal.pidfd_send_signal(handle, number)
-            if select.select([handle], [], [], patience)[0]:
-                return True
-        return False
+        return uuid.encode() not in arguments or _end(handle, grace)
     except (FileNotFoundError, ProcessLookupError):
         return True
     finally:
         os.close(handle)
+
+
+def _end(handle: int, grace: float) -> bool:
+    """Signal the process behind a pidfd, which becomes readable as it ends."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        signal.pidfd_send_signal(handle, number)
+        if select.select([handle], [], [], grace)[0]:
+            return True
+    return False

@@ -45,11 +45,14 @@ def extract_vmlinux(image: bytes) -> bytes:
         raise FailedError(
             f"the lab's kernel is compressed with {how}; the lab reads xz, which Debian's generic kernel uses"
         )
+    # Not lzma.decompress(): the payload ends with its own size, which is no xz.
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ)
     try:
-        # A decompressor, not decompress(): the payload ends with its own size, which is no xz.
-        kernel = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
+        kernel = decompressor.decompress(payload)
     except lzma.LZMAError as error:
         raise FailedError(f"the lab's kernel is damaged: {error}") from error
+    if not decompressor.eof:
+        raise FailedError("the lab's kernel is damaged: its payload is cut short")
     if not kernel.startswith(b"\x7fELF"):
         raise FailedError("the lab's kernel holds no ELF image")
     return kernel

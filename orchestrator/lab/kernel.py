@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,13 @@ from orchestrator.errors import FailedError, HostError
 from orchestrator.lab.image import extract_vmlinux
 
 _META_PACKAGE: Final = "linux-image-amd64"
-_DIRECTORY: Final = "linux-image"
+_PROGRAMS: Final = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg", "depmod": "kmod"}
+"""What fetching runs, and the Debian package of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabKernel:
-    """An unpacked kernel package: `version` as in ``uname -r``, `root` holds ``boot`` and ``lib/modules``."""
+    """An unpacked kernel package: `version` as in ``uname -r``; `root` holds ``boot`` and ``lib/modules``."""
 
     version: str
     root: Path
@@ -35,8 +36,8 @@ class LabKernel:
 
     @property
     def vmlinux(self) -> Path:
-        """The ELF image from inside it, which needs no decompression at boot."""
-        return self.root / "boot" / "vmlinux"
+        """The ELF image from inside it, which has nothing left to decompress at boot."""
+        return self.root / "boot" / f"vmlinux-{self.version}"
 
     @property
     def modules(self) -> Path:
@@ -47,97 +48,101 @@ class LabKernel:
 def default_cache(environment: Mapping[str, str]) -> Path:
     """Return ``$XDG_CACHE_HOME/orchestrator/lab``, by default below ``~/.cache``."""
     base = environment.get("XDG_CACHE_HOME", "")
-    # The base directory specification has relative paths ignored.
+    # A relative path is to be ignored there: XDG Base Directory Specification, "Environment variables".
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "orchestrator" / "lab"
 
 
+def find_kernel(cache: Path) -> LabKernel | None:
+    """Return the kernel that `cache` holds, or None; nothing is fetched."""
+    root = cache / "linux-image"
+    modules = root / "lib" / "modules"
+    return LabKernel(next(modules.iterdir()).name, root) if modules.is_dir() else None
+
+
 def obtain_kernel(cache: Path) -> LabKernel:
-    """Return the kernel in `cache`, fetching it first if it is not there (70 MB to load, 430 MB unpacked).
+    """Return the kernel in `cache`, fetching it first if it is not there (70 MB to load, 450 MB unpacked).
 
     Whoever comes second waits for the first; the directory appears whole or not at all. It stays until
     somebody removes it, so later labs need no network.
 
-    Raises `HostError` if this machine cannot provide it, `FailedError` if the download or unpacking fails.
+    Raises `HostError` if this machine cannot provide it, `FailedError` if unpacking fails.
     """
     if platform.machine() != "x86_64":
         raise HostError(
-            f"the lab needs an x86_64 host: it runs this machine's own programs, and this is {platform.machine()}"
+            f"the lab runs this machine's own programs in an x86_64 guest, and this is {platform.machine()}; "
+            "use an x86_64 host"
         )
-    root = cache / _DIRECTORY
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock"):
-        if not root.is_dir():
-            _fetch(_emptied(cache / "fetching")).rename(root)
-            _emptied(cache / "fetching").rmdir()
-    (modules,) = (root / "lib" / "modules").iterdir()
-    return LabKernel(version=modules.name, root=root)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / "lock"):
+            return find_kernel(cache) or _fetch(cache)
+    except OSError as error:
+        raise HostError(f"the lab's kernel cannot be kept in {cache}: {error.strerror}") from error
 
 
-def _fetch(scratch: Path) -> Path:
-    """Download, unpack and prepare the kernel below `scratch`; return the unpacked directory."""
-    _require("apt-get", "apt-cache", "dpkg-deb", "depmod")
-    package = _newest_package()
-    _run(["apt-get", "download", package], cwd=scratch)
-    (archive,) = scratch.glob("*.deb")
-    root = scratch / "root"
-    _run(["dpkg-deb", "--extract", str(archive), str(root)])
-    kernel = LabKernel(version=package.removeprefix("linux-image-"), root=root)
-    _run(["depmod", "-b", str(root), kernel.version])
-    kernel.vmlinux.write_bytes(extract_vmlinux(kernel.vmlinuz.read_bytes()))
-    return root
-
-
-def _emptied(directory: Path) -> Path:
-    """Return `directory`, new and empty: one that was interrupted may have left its own."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    return directory
-
-
-def _newest_package() -> str:
-    """Return the versioned package that the generic kernel's meta package depends on."""
-    package = _dependency()
-    if package is None and os.geteuid() == 0:
-        _run(["apt-get", "update"])
-        package = _dependency()
-    if package is None:
-        raise HostError(f"apt does not know {_META_PACKAGE}, the lab's kernel; on Debian run: sudo apt-get update")
-    return package
-
-
-def _dependency() -> str | None:
-    told = subprocess.run(
-        ["apt-cache", "depends", _META_PACKAGE],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environment(),
-    )
-    found = re.search(r"^\s*\|?Depends: (linux-image-\d\S*)$", told.stdout, re.MULTILINE)
-    return None if found is None else found[1]
-
-
-def _require(*programs: str) -> None:
-    packages = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg", "depmod": "kmod"}
-    for program in programs:
+def _fetch(cache: Path) -> LabKernel:
+    """Download, unpack and prepare the kernel aside, and move it to its place when it is complete."""
+    for program, package in _PROGRAMS.items():
         if shutil.which(program, path=_environment()["PATH"]) is None:
             raise HostError(
                 f"the lab's kernel cannot be fetched: {program} is missing; "
-                f"on Debian run: sudo apt-get install {packages[program]}"
+                f"on Debian run: sudo apt-get install {package}"
             )
+    # A fetch that was killed may have left its own; under the lock it can only be a dead one's.
+    scratch = cache / "fetching"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        kernel = _unpack(_download(scratch), scratch / "linux-image")
+        root = kernel.root.rename(cache / "linux-image")
+    finally:
+        shutil.rmtree(scratch)
+    return replace(kernel, root=root)
+
+
+def _unpack(archive: Path, root: Path) -> LabKernel:
+    _run(["dpkg-deb", "--extract", str(archive), str(root)])
+    kernel = LabKernel(next((root / "lib" / "modules").iterdir()).name, root)
+    # An installed package would have run this itself.
+    _run(["depmod", "-b", str(root), kernel.version])
+    kernel.vmlinux.write_bytes(extract_vmlinux(kernel.vmlinuz.read_bytes()))
+    return kernel
+
+
+def _download(directory: Path) -> Path:
+    """Return the package file, from apt's lists as they are or, where they are stale, refreshed."""
+    try:
+        return _download_known(directory)
+    except FailedError as error:
+        if os.geteuid() != 0:
+            raise HostError(f"{error}; on Debian run: sudo apt-get update") from error
+    _run(["apt-get", "update"])
+    return _download_known(directory)
+
+
+def _download_known(directory: Path) -> Path:
+    depends = _run(["apt-cache", "depends", _META_PACKAGE])
+    found = re.search(r"^\s*\|?Depends: (linux-image-\d\S*)$", depends, re.MULTILINE)
+    if found is None:
+        raise FailedError(f"the lab's kernel could not be fetched: apt knows no {_META_PACKAGE}")
+    _run(["apt-get", "download", found[1]], cwd=directory)
+    return next(directory.glob("*.deb"))
+
+
+def _run(command: Sequence[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise FailedError(f"the lab's kernel could not be fetched: {' '.join(command)}: {said}")
+    return done.stdout
 
 
 def _environment() -> dict[str, str]:
-    # depmod lives in sbin, which is not on everybody's path; messages are parsed, so no translations.
+    # depmod lives in sbin, which is not on everybody's path; apt's answers are parsed, so untranslated.
     path = os.environ.get("PATH", os.defpath)
     return {**os.environ, "PATH": f"{path}:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
-
-
-def _run(command: Sequence[str], cwd: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=_environment())
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise FailedError(f"the lab's kernel could not be prepared: {' '.join(command)}: {last}")
 
 
 @contextmanager

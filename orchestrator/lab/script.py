@@ -60,7 +60,8 @@ $bb cat /run/lab/output >&4 &
 exec 3>/run/lab/output 4>&-
 read -r mark </run/lab/mark
 $bb rm /run/lab/mark /run/lab/start /run/lab/output
-$bb setsid /bin/sh /run/lab/command </dev/null >&3 2>&1 3>&-
+# In parentheses, so that this shell's word about a signal does not go where the command's output goes.
+( exec $bb setsid /bin/sh /run/lab/command ) </dev/null >&3 2>&1 3>&-
 printf '%s%d\n' "$mark" "$?" >&3
 exec 3>&-
 wait
@@ -76,5 +77,5 @@ def start_script(version: str, modules: PurePath) -> str:
 def command_script(command: Sequence[str], workdir: PurePath, environment: Mapping[str, str]) -> str:
     """Return the script that runs `command` in `workdir` with `environment` and no other variable."""
     variables = [f"{name}={value}" for name, value in environment.items()]
-    run = shlex.join(["/usr/bin/env", "-i", *variables, *command])
+    run = shlex.join(["/usr/bin/env", "-i", "--", *variables, *command])
     return f"cd {shlex.quote(str(workdir))} && exec {run}\n"

@@ -1,4 +1,4 @@
-"""The shape of a nested host, and how QEMU and its kernel are told of it. Pure values: no effect lives here."""
+"""The shape of a nested host, and how QEMU and its kernel are told of it. Pure."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Final
 
 from orchestrator.errors import UsageError
 
-MIB: Final = 1 << 20
-LEAST_MEMORY: Final = 512 * MIB
-"""Below this the kernel, the overlay and one emulator do not fit."""
-MOST_CPUS: Final = 255
-"""What q35 offers without an interrupt remapper."""
-FIRST_POOL_CORE: Final = 2
+_MIB: Final = 1 << 20
+_UNITS: Final = {"M": _MIB, "G": _MIB << 10, "T": _MIB << 20}
+_LEAST_MEMORY: Final = 512
+"""MiB; below this the kernel, the overlay and one emulator do not fit."""
+_LEAST_NODE_MEMORY: Final = 128
+"""MiB; a node's own bookkeeping for all CPUs must fit."""
+_LAST_APIC_ID: Final = 254
+"""Where the emulated interrupt controllers end: 255 is their broadcast."""
+_FIRST_POOL_CORE: Final = 2
 """Cores 0 and 1 belong to the scheduler and to services."""
-
-_TOPOLOGY_KEYS: Final = ("sockets", "cores", "threads")
-_UNITS: Final = {"M": MIB, "G": MIB << 10, "T": MIB << 20}
+_EXAMPLE: Final = "as in sockets=2,cores=2,threads=2"
 
 
 @dataclass(frozen=True, slots=True)
 class LabShape:
-    """What a nested host looks like; every value that can be built can be booted.
+    """What a nested host looks like; a shape that can be built can be booted.
 
     `cores` counts per socket and `threads` per core, as in QEMU's ``-smp``. `nodes` is the number of NUMA
     nodes; CPUs and memory are split evenly among them. `memory` is in bytes. With `isolate` the kernel
-    keeps its own work off cores 2 and up.
+    keeps its own work and its tick off cores 2 and up.
 
     Raises `UsageError` where the numbers do not fit together.
     """
@@ -35,63 +36,75 @@ class LabShape:
     cores: int = 6
     threads: int = 1
     nodes: int = 1
-    memory: int = 4096 * MIB
+    memory: int = 4 << 30
     isolate: bool = False
 
     def __post_init__(self) -> None:
-        for key in _TOPOLOGY_KEYS:
-            if getattr(self, key) < 1:
-                raise UsageError(f"lab topology: {key}={getattr(self, key)} is not possible; it is at least 1")
-        if self.cpus > MOST_CPUS:
-            raise UsageError(f"lab: {self.cpus} CPUs are too many; a nested host has 1 to {MOST_CPUS}")
-        if self.isolate and self.cpus <= FIRST_POOL_CORE:
-            raise UsageError(f"lab: isolation is for cores 2 and up, and this lab has {self.cpus}; ask for 3 or more")
+        for name in ("sockets", "cores", "threads", "nodes"):
+            if (count := getattr(self, name)) < 1:
+                raise UsageError(f"lab: {name}={count} is not possible; a nested host has at least 1")
+        self._check_cpus()
         self._check_nodes()
-        if self.memory < LEAST_MEMORY * self.nodes:
-            raise UsageError(
-                f"lab memory: {self.memory // MIB} MiB is too little for {self.nodes} NUMA node(s); "
-                f"each needs {LEAST_MEMORY // MIB}M or more"
-            )
-
-    def _check_nodes(self) -> None:
-        """A node must hold whole sockets, or whole cores of one socket; anything else exists nowhere."""
-        if self.nodes < 1:
-            raise UsageError(f"lab: {self.nodes} NUMA nodes are not possible; ask for 1 or more")
-        whole_sockets = self.sockets % self.nodes == 0
-        parts_of_one = self.nodes % self.sockets == 0 and self.cores % (self.nodes // self.sockets) == 0
-        if not (whole_sockets or parts_of_one):
-            raise UsageError(
-                f"lab: {self.nodes} NUMA nodes do not divide {self.sockets} socket(s) of {self.cores} core(s) evenly; "
-                "a node is made of whole sockets, or of whole cores of one socket"
-            )
+        self._check_memory()
 
     @property
     def cpus(self) -> int:
         """How many logical CPUs the nested host has."""
         return self.sockets * self.cores * self.threads
 
-    @property
-    def node_memory(self) -> int:
-        """The memory of each node in bytes: its even share, rounded down to whole MiB."""
-        return self.memory // self.nodes // MIB * MIB
-
     def qemu_arguments(self) -> tuple[str, ...]:
         """Return the ``-smp``, ``-m`` and ``-numa`` arguments; O(nodes) of them."""
         smp = f"{self.cpus},sockets={self.sockets},cores={self.cores},threads={self.threads}"
-        arguments = ["-smp", smp, "-m", f"{self.node_memory * self.nodes // MIB}M"]
+        size = self._node_mib
+        arguments = ["-smp", smp, "-m", f"{size * self.nodes}M"]
         share = self.cpus // self.nodes
-        for node in range(self.nodes) if self.nodes > 1 else ():
-            cpus = f"{node * share}-{node * share + share - 1}"
-            arguments += ["-object", f"memory-backend-ram,id=node{node},size={self.node_memory}"]
-            arguments += ["-numa", f"node,nodeid={node},cpus={cpus},memdev=node{node}"]
+        for node in range(self.nodes):
+            first, last = node * share, node * share + share - 1
+            arguments += ["-object", f"memory-backend-ram,id=node{node},size={size}M"]
+            arguments += ["-numa", f"node,nodeid={node},cpus={first}-{last},memdev=node{node}"]
         return tuple(arguments)
 
     def kernel_arguments(self) -> tuple[str, ...]:
-        """Return the kernel parameters that isolate the pool, none without `isolate`."""
+        """Return the kernel parameters that isolate the pool; none without `isolate`."""
         if not self.isolate:
             return ()
-        pool = f"{FIRST_POOL_CORE}-{self.cpus - 1}"
+        pool = f"{_FIRST_POOL_CORE}-{self.cpus - 1}"
         return (f"isolcpus={pool}", f"nohz_full={pool}", f"rcu_nocbs={pool}")
+
+    @property
+    def _node_mib(self) -> int:
+        """The even share of each node, in whole MiB."""
+        return self.memory // _MIB // self.nodes
+
+    def _check_cpus(self) -> None:
+        # A CPU's APIC ID has a field of whole bits for each level: Intel SDM volume 3, "Hierarchical Mapping".
+        thread_bits = (self.threads - 1).bit_length()
+        core_bits = (self.cores - 1).bit_length()
+        last = (((self.sockets - 1) << core_bits | self.cores - 1) << thread_bits) | self.threads - 1
+        if last > _LAST_APIC_ID:
+            raise UsageError(
+                f"lab: {self.cpus} CPUs of this topology are too many: the last would have APIC ID {last}, "
+                f"and {_LAST_APIC_ID} is the highest that can be emulated"
+            )
+        if self.isolate and self.cpus <= _FIRST_POOL_CORE:
+            raise UsageError(f"lab: --isolate is for cores 2 and up, and {self.cpus} CPUs have none; ask for 3 or more")
+
+    def _check_nodes(self) -> None:
+        whole_sockets = self.sockets % self.nodes == 0
+        parts_of_sockets = self.nodes % self.sockets == 0 and self.cores % (self.nodes // self.sockets) == 0
+        if not (whole_sockets or parts_of_sockets):
+            raise UsageError(
+                f"lab: --numa {self.nodes} does not divide {self.sockets} socket(s) of {self.cores} core(s) evenly; "
+                "each node holds whole sockets, or an equal part of one socket's cores"
+            )
+
+    def _check_memory(self) -> None:
+        least = max(_LEAST_MEMORY, _LEAST_NODE_MEMORY * self.nodes)
+        if self.memory < least * _MIB:
+            raise UsageError(
+                f"lab: --memory {self.memory // _MIB}M is too little for {self.nodes} NUMA node(s); "
+                f"{least}M is the least"
+            )
 
 
 def parse_shape(
@@ -102,44 +115,40 @@ def parse_shape(
     memory: str = "4G",
     isolate: bool = False,
 ) -> LabShape:
-    """Return the shape that the flags ask for: `cpus` single-core CPUs of one socket, or a `topology`.
+    """Return the shape that the flags ask for: one socket with `cpus` cores, or a whole `topology`.
 
-    `topology` reads ``sockets=2,cores=2,threads=2``; a key left out is 1. `memory` reads ``4G`` (units M, G,
-    T are binary). With neither `cpus` nor `topology` it has six cores. If both are given they must agree.
+    `topology` reads ``sockets=2,cores=2,threads=2``; a level left out is 1. With neither there are 6 cores;
+    if both are given they must agree. `memory` reads ``4G``.
 
-    Raises `UsageError`, one line that says what would work.
+    Raises `UsageError`: one line that says what would work.
     """
-    size = parse_memory(memory)
-    if topology is None:
-        return LabShape(cores=6 if cpus is None else cpus, nodes=nodes, memory=size, isolate=isolate)
-    parts = _parse_topology(topology)
-    shape = LabShape(**parts, nodes=nodes, memory=size, isolate=isolate)
+    levels = {"cores": 6 if cpus is None else cpus} if topology is None else _parse_topology(topology)
+    shape = LabShape(**{"cores": 1, **levels}, nodes=nodes, memory=parse_memory(memory), isolate=isolate)
     if cpus is not None and cpus != shape.cpus:
-        raise UsageError(f"lab: --topology {topology} has {shape.cpus} CPUs, --cpus says {cpus}; leave one of them out")
+        raise UsageError(f"lab: --topology {topology} has {shape.cpus} CPUs, --cpus says {cpus}; give one of them")
     return shape
 
 
 def parse_memory(text: str) -> int:
-    """Return the bytes of a size such as ``512M``, ``4G`` or ``1.5 GiB``; raise `UsageError` otherwise."""
-    found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,3})?)\s*([MGT])(?:iB)?\s*", text)
+    """Return the bytes of a size such as ``512M``, ``4G`` or ``4 GiB`` (units M, G, T, powers of 1024).
+
+    Raises `UsageError` for anything else.
+    """
+    found = re.fullmatch(r"(\d{1,9}) ?([MGT])(?:iB)?", text)
     if found is None:
-        raise UsageError(f"lab memory: {text!r} is not a size; write a number and a unit, such as 512M or 4G")
-    return int(float(found[1]) * _UNITS[found[2]])
+        raise UsageError(f"lab: --memory {text} is not a size; give a whole number and a unit, as in 512M or 4G")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def _parse_topology(text: str) -> dict[str, int]:
-    parts = dict.fromkeys(_TOPOLOGY_KEYS, 1)
-    seen: set[str] = set()
+    levels: dict[str, int] = {}
     for part in text.split(","):
-        key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in parts:
-            raise UsageError(
-                f"lab topology: {key!r} is not one of sockets, cores, threads (as in sockets=2,cores=2,threads=2)"
-            )
-        if key in seen:
-            raise UsageError(f"lab topology: {key} is given twice")
-        if not re.fullmatch(r"\d{1,4}", value):
-            raise UsageError(f"lab topology: {key}={value} is not a whole number (as in sockets=2,cores=2,threads=2)")
-        seen.add(key)
-        parts[key] = int(value)
-    return parts
+        level, _, count = part.partition("=")
+        if level not in ("sockets", "cores", "threads"):
+            raise UsageError(f"lab: --topology {text}: {level!r} is not one of sockets, cores, threads ({_EXAMPLE})")
+        if level in levels:
+            raise UsageError(f"lab: --topology {text}: {level} is given twice")
+        if not re.fullmatch(r"\d{1,4}", count):
+            raise UsageError(f"lab: --topology {text}: {level} needs a whole number ({_EXAMPLE})")
+        levels[level] = int(count)
+    return levels

@@ -19,6 +19,8 @@ from orchestrator.wiring.site import load_topology
 if TYPE_CHECKING:
     from orchestrator.core.policy import Policy
 
+__all__ = ["Finding", "Level", "findings"]
+
 _PACKAGES = {
     Architecture.I386: "qemu-system-x86",
     Architecture.X86_64: "qemu-system-x86",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.core.policy import Policy
+from orchestrator.foreground import Until, run_in_foreground
 from orchestrator.wiring.definitions import AcceleratorChoice, accelerator_for, load_guests, to_run
 from orchestrator.wiring.guests import build_engine, open_hypervisor
 from orchestrator.wiring.site import load_topology
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.core.topology import Topology
     from orchestrator.core.xml.domain import Domain
     from orchestrator.engine import Guest, RunningGuest
-    from orchestrator.foreground import Until
+
+__all__ = ["Prepared", "Until", "View", "prepare", "run"]
 
 
 @dataclass(slots=True)
@@ -53,7 +55,6 @@ def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
 
 async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[[View], None]) -> View:
     """Run the guests until it is time, SIGINT or SIGTERM; return the last look. Everything is stopped then."""
-    from orchestrator.foreground import run_in_foreground
     from orchestrator.host.clock import MonotonicClock
 
     interrupted = asyncio.Event()

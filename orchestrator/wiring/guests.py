@@ -25,17 +25,20 @@ EMBED = "embed"
 async def open_hypervisor(connect: str) -> AsyncIterator[LibvirtHypervisor]:
     """Open libvirt at `connect`: ``embed`` or a URI. RefusedError if another process holds the embedded root."""
     from orchestrator.host import embed, places, processes
-    from orchestrator.host.hypervisor import LibvirtHypervisor
 
     uri = connect
     if connect == EMBED:
         root = embedded_root()
         embed.prepare_root(root, places.cache_directory(os.environ) / "libvirt")
+        # The embedded driver's warnings are for its log, not for the user; libvirt reads this when it is imported.
+        os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", f"3:file:{root}/log/driver.log")
         busy = embed.holder(root)
         if busy is not None:
             raise RefusedError(f"process {busy} runs guests here already; end it, or wait until it is done")
         uri = f"qemu:///embed?root={root}"
         processes.become_subreaper()
+    from orchestrator.host.hypervisor import LibvirtHypervisor
+
     reaping = asyncio.create_task(_reap_now_and_then())
     hypervisor = await LibvirtHypervisor.open(uri)
     try:
@@ -88,7 +91,7 @@ async def stop_domains(domains: Sequence[LiveDomain], connect: str) -> None:
         return
     files = GuestDirectories(guest_directories())
     async with open_hypervisor(connect) as hypervisor:
-        await all_or_first_failure([hypervisor.remove(domain.name) for domain in domains])
+        await all_or_first_failure([hypervisor.remove(domain.uuid) for domain in domains])
     for domain in domains:
         files.discard(domain.name)
 

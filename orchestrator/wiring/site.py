@@ -44,9 +44,12 @@ def reserved_cores(policy: Path | None) -> frozenset[int]:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's bytes; UsageError says why it cannot be read."""
+    """Return a file's bytes, as many as any definition or policy may have and one more; UsageError if it cannot be."""
+    from orchestrator.toml_tables import MOST_BYTES
+
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -1,0 +1,69 @@
+# Two commands do everything on a fresh Debian 12: `make run` and `make test`.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Debian packages: QEMU and libvirt's embedded driver; what builds libvirt-python; assemblers for the tiny
+# guests; busybox and kmod for guests' and the lab's file systems; xmllint for virt-xml-validate.
+PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils ipxe-qemu seabios \
+	libvirt-daemon-system libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libxml2-utils \
+	libvirt-dev gcc libc6-dev pkg-config python3-venv python3-dev \
+	binutils binutils-aarch64-linux-gnu binutils-arm-linux-gnueabi busybox-static kmod util-linux
+
+# The main job: a guest of each architecture and a Linux, ten heartbeats each.
+JOB := $(wildcard domains/heartbeat-*.toml) domains/linux-x86_64.toml
+JOB_CORES := 5
+RUN_JOB := orchestrator run $(JOB) --heartbeats 10 --for 4m
+
+.PHONY: help run test check types lint unit guests clean packages
+
+help: ## Show what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: .venv/ready guests ## Run guests of all four architectures on pool cores (in the lab if this host is too small)
+	@pool=$$($(BIN)/orchestrator host topology --json | $(BIN)/python -c 'import json, sys; print(len(json.load(sys.stdin)["pool"]))'); \
+	if [ $$pool -ge $(JOB_CORES) ]; then $(BIN)/$(RUN_JOB); else \
+	echo "This host has $$(nproc --all) cores, which leaves $$pool to guests; they need $(JOB_CORES), so they run in the lab, a nested host with 8."; \
+	$(BIN)/orchestrator lab run --cpus 8 --timeout 5m -- $(RUN_JOB); fi
+
+test: .venv/ready guests ## Run all tests, the lab's included
+	$(BIN)/pytest tests
+
+check: .venv/ready ## Types, lint, unit and golden tests: under 30 seconds
+	@$(MAKE) --no-print-directory -j2 types lint unit
+
+types:
+	$(BIN)/mypy
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit:
+	$(BIN)/pytest tests/unit tests/golden
+
+guests: packages ## Build the payloads of the shipped guests
+	@$(MAKE) --no-print-directory -C domains
+
+.venv/ready: pyproject.toml requirements.lock | packages
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+packages:
+	@missing=$$(for name in $(PACKAGES); do \
+	dpkg-query -W -f '$${db:Status-Status}\n' $$name 2>/dev/null | grep -qx installed || echo $$name; done); \
+	[ -z "$$missing" ] || { echo "Installing Debian packages:" $$missing; \
+	sudo=; [ $$(id -u) = 0 ] || sudo=sudo; \
+	{ $$sudo apt-get update || echo "apt-get update had failures; trying with what is known"; } && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing; } >&2
+
+clean: ## Remove everything that was built
+	$(MAKE) -C domains clean
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""Placement on a host with SMT and two NUMA nodes: siblings of 0 and 1 are nobody's, cores and memory of one node."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.lab.inside.looking import ROOT, Observer, ask, emulators, eventually, guests
+
+DEFINITION = """
+name = "strict"
+architecture = "aarch64"
+vcpus = 2
+memory = "64 MiB"
+mode = "exclusive"
+numa = "strict"
+smt = "isolate"
+
+[boot]
+payload = "{root}/domains/build/heartbeat-aarch64.elf"
+"""
+
+
+def test_a_strict_guest_gets_cores_and_memory_of_one_node(
+    run: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    topology = ask("host", "topology")
+    siblings = {cpu["id"]: cpu["siblings"] for cpu in topology["cpus"]}
+    node_of = {cpu["id"]: cpu["node"] for cpu in topology["cpus"]}
+    assert topology["smt"] is True
+    assert len(topology["nodes"]) == 2
+    assert topology["isolated"] == [2, 3, 4, 5, 6, 7]
+    assert not set(topology["pool"]) & {0, 1, *siblings[0], *siblings[1]}
+    definition = tmp_path / "strict.toml"
+    definition.write_text(DEFINITION.format(root=ROOT))
+    with Observer() as observer:
+        process = run(str(definition), "--for", "2m")
+        eventually(lambda: "strict" in guests(), "the guest runs")
+        guest = guests()["strict"]
+        memory_policies = Path(f"/proc/{guest['pid']}/numa_maps").read_text()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert observer.violations == []
+    assert emulators() == []
+    first, second = guest["vcpus"]
+    assert node_of[first] == node_of[second]
+    assert f" bind:{node_of[first]} " in memory_policies
+    assert second not in siblings[first]
+    assert set(guest["cores"]) == {*siblings[first], *siblings[second]}
