@@ -12,7 +12,7 @@ BIN := .venv/bin
 PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils ipxe-qemu seabios \
 	libvirt-daemon-system libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libxml2-utils \
 	libvirt-dev gcc libc6-dev pkg-config python3-venv python3-dev \
-	binutils binutils-aarch64-linux-gnu binutils-arm-linux-gnueabi busybox-static kmod util-linux
+	binutils binutils-aarch64-linux-gnu binutils-arm-linux-gnueabi busybox-static kmod lz4 util-linux
 
 # The main job: a guest of each architecture and a Linux, ten heartbeats each.
 JOB := $(wildcard domains/heartbeat-*.toml) domains/linux-x86_64.toml

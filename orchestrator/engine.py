@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.core.model import GuestSpec, disk_target
 from orchestrator.core.pins import ReservedCoreWatch, strays
-from orchestrator.core.placement import Placement, Refusal, place
+from orchestrator.core.placement import Placement, Refusal, place_in
+from orchestrator.core.poolindex import PoolIndex
 from orchestrator.core.topology import Topology
 from orchestrator.core.xml.audit import audit
 from orchestrator.core.xml.domain import Accelerator, Domain
@@ -23,7 +24,16 @@ from orchestrator.errors import (
     PinMismatchError,
     RefusedError,
 )
-from orchestrator.ports import DomainEvent, GuestFiles, Hypervisor, Monitors, Processes, Thread, ThreadRoles
+from orchestrator.ports import (
+    DomainEvent,
+    DomainEventKind,
+    GuestFiles,
+    Hypervisor,
+    Monitors,
+    Processes,
+    Thread,
+    ThreadRoles,
+)
 
 _UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
 _LONGEST_LINE = 4096  # bytes kept of a serial line that has not ended yet
@@ -62,7 +72,8 @@ class RunningGuest:
 
     `pid` is None once the process has gone: the kernel may give its number to another. `cpu_seconds` is what it
     has used, `log_size` how far the serial log was read, `unfinished` the last line's beginning, `last_line` the
-    last whole one without what a terminal would obey. `ended` says how the guest ended, once it has.
+    last whole one without what a terminal would obey. `ended` says how the guest ended, once it has, `crashed`
+    whether it or its QEMU failed.
     """
 
     domain: Domain
@@ -74,6 +85,7 @@ class RunningGuest:
     log_size: int = 0
     unfinished: bytes = b""
     ended: str | None = None
+    crashed: bool = False
 
     @property
     def name(self) -> str:
@@ -95,7 +107,9 @@ class Engine:
     async def plan(self, guests: Sequence[Guest]) -> list[Domain]:
         """Place all guests beside what runs already, or refuse all of them with every reason."""
         live = await self.hypervisor.domains()
-        free = self.topology.pool.cores.difference(*(domain.metadata.held for domain in live))
+        index = PoolIndex(
+            self.topology, self.topology.pool.cores.difference(*(domain.metadata.held for domain in live))
+        )
         planned: list[Domain] = []
         refusals: list[str] = []
         running, asked = {domain.name for domain in live}, set[str]()
@@ -108,11 +122,11 @@ class Engine:
                 refusals.append(f"{name}: two of the definitions have this name; give one of them another")
                 continue
             asked.add(name)
-            outcome = place(guest.spec, free, self.topology)
+            outcome = place_in(index, guest.spec)
             if isinstance(outcome, Refusal):
                 refusals.append(f"{name}: {outcome}")
                 continue
-            free -= frozenset(outcome.held)
+            index.take(outcome.held)
             planned.append(guest.placed(outcome, self.files.directory(name)))
         if refusals:
             raise RefusedError("nothing was started: " + " | ".join(refusals))
@@ -170,7 +184,7 @@ class Engine:
         """Note the end of a guest of ours."""
         guest = self.guests.get(event.name)
         if guest is not None and guest.ended is None:
-            guest.ended = event.detail
+            guest.ended, guest.crashed = event.detail, event.kind is DomainEventKind.CRASHED
 
     async def _prove_and_continue(self, domain: Domain) -> RunningGuest:
         """Compare every live thread with the placement while the guest is still stopped, and again once it runs."""

@@ -41,24 +41,34 @@ async def run_in_foreground(
     Raises what a start raised, FailedError if the heartbeats were not reached in time.
     """
     following = asyncio.create_task(engine.follow_events())
+    interruption = asyncio.create_task(interrupted.wait())
     starting = asyncio.create_task(engine.start_all(domains))
     try:
         while not starting.done():
-            await asyncio.wait([starting], timeout=LOOK_EVERY)
+            await _next_look(clock, starting)
             engine.look()
             on_look()
         await starting
         began = clock.now()
         while not interrupted.is_set() and not _finished(engine, until, clock.now() - began):
-            await clock.sleep(LOOK_EVERY)
+            await _next_look(clock, interruption)
             engine.look()
             on_look()
     finally:
+        interruption.cancel()
         following.cancel()
-        await asyncio.gather(starting, following, return_exceptions=True)  # what starts late must be stopped too
+        # What is still starting must have started to be stopped.
+        await asyncio.gather(starting, following, interruption, return_exceptions=True)
         await engine.stop_all()
     if until.heartbeats is not None and not interrupted.is_set():
         _require_heartbeats(engine, until.heartbeats)
+
+
+async def _next_look(clock: Clock, sooner: asyncio.Task[object]) -> None:
+    """Return when it is time to look again, or as soon as a task has ended."""
+    pause = asyncio.create_task(clock.sleep(LOOK_EVERY))
+    await asyncio.wait({pause, sooner}, return_when=asyncio.FIRST_COMPLETED)
+    pause.cancel()
 
 
 def _finished(engine: Engine, until: Until, elapsed: float) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, connect_to, print_json, print_table
-from orchestrator.wiring import pins, site
+from orchestrator import wiring
+from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, connect_to, print_json, print_table, run_async
 
 app = typer.Typer(help="Check where guests' threads may run.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,7 +26,7 @@ def audit_xml(
     from orchestrator.core.xml.audit import audit
     from orchestrator.core.xml.verdict import Kind, Verdict, describe
 
-    reserved = site.reserved_cores(policy)
+    reserved = wiring.site.reserved_cores(policy)
     verdicts: list[tuple[Path, Verdict]] = []
     for file in files:
         try:
@@ -61,7 +60,7 @@ def _print_verdict(file: Path, verdict: object) -> None:
 @app.command("pins")
 def audit_pins(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
     """Compare the live threads of every QEMU process of ours with their placement. Exit code 1 if one strays."""
-    reports = asyncio.run(pins.audit_pins(connect_to(connect, policy), site.reserved_cores(policy)))
+    reports = run_async(wiring.pins.audit_pins(connect_to(connect, policy), wiring.site.reserved_cores(policy)))
     if json:
         print_json({"guests": [report.describe() for report in reports]})
     else:

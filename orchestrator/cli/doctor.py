@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from orchestrator import wiring
 from orchestrator.cli.options import JsonFlag, PolicyFile, print_json
-from orchestrator.wiring import site
 
 
 def doctor(policy: PolicyFile = None, json: JsonFlag = False) -> None:
     """Look at everything guests need on this host. Exit code 4 if something is missing without which none runs."""
     from orchestrator.wiring.doctor import Level, findings
 
-    found = list(findings(site.load_policy(policy)))
+    found = list(findings(wiring.site.load_policy(policy)))
     if json:
         print_json({"findings": [finding.describe() for finding in found]})
     else:

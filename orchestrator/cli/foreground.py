@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator import wiring
 from orchestrator.cli.duration import parse_duration
-from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, print_json
-from orchestrator.wiring import site
+from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, print_json, run_async
 
 if TYPE_CHECKING:
     from orchestrator.wiring.foreground import View
@@ -38,20 +37,20 @@ def run(
     from orchestrator.wiring import foreground
 
     until = foreground.Until(seconds=parse_duration(duration) if duration else None, heartbeats=heartbeats)
-    rules = site.load_policy(policy)
+    rules = wiring.site.load_policy(policy)
     prepared = foreground.prepare(specs, count, rules)
     for architecture, choice in prepared.accelerators.items():
         typer.echo(f"{architecture}: {choice.accelerator}, since {choice.why}", err=True)
     where = connect or rules.hypervisor.connect
     with _display() as show:
-        view = asyncio.run(foreground.run(prepared, where, until, show))
+        view = run_async(foreground.run(prepared, where, until, show))
     results = [_result(view, domain.spec.name) for domain in view.domains]
     if json:
         print_json({"guests": results})
     else:
         for result in results:
             typer.echo(_sentence(result))
-    if any(result["on_reserved"] or result["ended"] in ("crashed", "guest panicked") for result in results):
+    if any(result["on_reserved"] or result["crashed"] for result in results):
         raise typer.Exit(1)
 
 
@@ -85,6 +84,7 @@ def _result(view: View, name: str) -> dict[str, Any]:
         "on_reserved": len(guest.watch.offenders),
         "last_line": guest.last_line,
         "ended": guest.ended,
+        "crashed": guest.crashed,
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchestrator import wiring
 from orchestrator.cli.options import (
     Connect,
     GuestName,
@@ -17,10 +17,9 @@ from orchestrator.cli.options import (
     guest_names,
     print_json,
     print_table,
+    run_async,
 )
 from orchestrator.errors import UsageError
-from orchestrator.wiring import definitions, serial, site
-from orchestrator.wiring import guests as running
 
 
 def xml(
@@ -30,8 +29,8 @@ def xml(
     json: JsonFlag = False,
 ) -> None:
     """Print the libvirt domain XML of a definition. Without --cores it is placed as on an idle host."""
-    rules = site.load_policy(policy)
-    domain, note = definitions.domain_to_print(spec, cores, rules)
+    rules = wiring.site.load_policy(policy)
+    domain, note = wiring.definitions.domain_to_print(spec, cores, rules)
     if note:
         typer.echo(f"note: {note}", err=True)
     from orchestrator.core.xml.render import render
@@ -47,8 +46,8 @@ def ps(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = Fals
     """Show the guests that run here, whoever started them."""
     from orchestrator.cli.describe import describe_guest
 
-    domains = asyncio.run(running.live_domains(connect_to(connect, policy)))
-    guests = [describe_guest(domain, running.cpu_seconds(domain)) for domain in domains]
+    domains = run_async(wiring.guests.live_domains(connect_to(connect, policy)))
+    guests = [describe_guest(domain, wiring.guests.cpu_seconds(domain)) for domain in domains]
     if json:
         print_json({"guests": guests})
         return
@@ -63,9 +62,9 @@ def cores(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = F
     """Show each core, its role, and the guest that holds it."""
     from orchestrator.cli.describe import describe_cores
 
-    rules = site.load_policy(policy)
-    domains = asyncio.run(running.live_domains(connect or rules.hypervisor.connect))
-    rows = describe_cores(site.load_topology(rules), domains)
+    rules = wiring.site.load_policy(policy)
+    domains = run_async(wiring.guests.live_domains(connect or rules.hypervisor.connect))
+    rows = describe_cores(wiring.site.load_topology(rules), domains)
     if json:
         print_json({"cores": rows})
         return
@@ -79,15 +78,11 @@ def logs(
 ) -> None:
     """Print what a guest's serial port has printed; also after it ended, until a guest of that name starts anew."""
     if json:
-        print_json(
-            {
-                "name": guest,
-                "lines": b"".join(serial.serial_pieces(guest, follow=False)).decode("utf-8", "replace").splitlines(),
-            }
-        )
+        text = b"".join(wiring.serial.serial_pieces(guest, follow=False)).decode("utf-8", "replace")
+        print_json({"name": guest, "lines": text.splitlines()})
         return
     try:
-        for piece in serial.serial_pieces(guest, follow=follow):
+        for piece in wiring.serial.serial_pieces(guest, follow=follow):
             typer.echo(piece, nl=False)
     except KeyboardInterrupt:
         raise typer.Exit from None
@@ -95,11 +90,11 @@ def logs(
 
 def console(guest: GuestName, json: JsonFlag = False) -> None:
     """Attach this terminal to a guest's serial port; Ctrl-] leaves. With --json, print where its socket is."""
-    socket = serial.serial_socket(guest)
+    socket = wiring.serial.serial_socket(guest)
     if json:
         print_json({"name": guest, "socket": str(socket)})
         return
-    serial.attach_console(socket)
+    wiring.serial.attach_console(socket)
 
 
 def stop(
@@ -114,13 +109,13 @@ def stop(
     names = set(guests or ())
     if bool(names) == everything:
         raise UsageError("stop: name guests, or give --all; `orchestrator ps` lists them")
-    live = asyncio.run(running.live_domains(where))
+    live = run_async(wiring.guests.live_domains(where))
     unknown = names - {domain.name for domain in live}
     if unknown:
         raise UsageError(f"stop: no guest is called {', '.join(sorted(unknown))}; `orchestrator ps` lists them")
     chosen = [domain for domain in live if everything or domain.name in names]
     if chosen:
-        asyncio.run(running.stop_domains(chosen, where))
+        run_async(wiring.guests.stop_domains(chosen, where))
     if json:
         print_json({"stopped": [domain.name for domain in chosen]})
     else:

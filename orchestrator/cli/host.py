@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator import wiring
 from orchestrator.cli.options import JsonFlag, PolicyFile, print_json, print_table
-from orchestrator.wiring import site
 
 app = typer.Typer(help="Look at this host.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -21,9 +21,9 @@ def _group() -> None:
 @app.command()
 def topology(
     sysfs: Annotated[
-        Path,
+        Path | None,
         typer.Option("--sysfs", metavar="DIR", help="A tree to read instead of this host's, with cpu/ and node/."),
-    ] = site.SYSFS,
+    ] = None,
     policy: PolicyFile = None,
     json: JsonFlag = False,
 ) -> None:
@@ -31,7 +31,7 @@ def topology(
     from orchestrator.core.cpulist import format_cpulist
     from orchestrator.core.topology import describe
 
-    host = site.load_topology(site.load_policy(policy), sysfs)
+    host = wiring.site.load_topology(wiring.site.load_policy(policy), sysfs or wiring.site.SYSFS)
     if json:
         print_json(describe(host))
         return

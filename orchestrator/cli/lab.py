@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.wiring import lab
+from orchestrator import wiring
 
 app = typer.Typer(help="Boot a nested host to try things on.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -33,7 +33,7 @@ def run(
     """
     from orchestrator.cli.duration import parse_duration
 
-    code = lab.run_in_lab(
+    code = wiring.lab.run_in_lab(
         command,
         cpus=cpus,
         topology=topology,

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
 
 import typer
 
-from orchestrator.cli import audit, doctor, foreground, guests, host, lab
+from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab
 from orchestrator.errors import OrchestratorError
 
 app = typer.Typer(
@@ -29,12 +28,14 @@ app.command("cores")(guests.cores)
 app.command("logs")(guests.logs)
 app.command("console")(guests.console)
 app.command("stop")(guests.stop)
-for name, group in (("audit", audit.app), ("host", host.app), ("lab", lab.app)):
+for name, group in (("audit", audit.app), ("bench", bench.app), ("host", host.app), ("lab", lab.app)):
     app.add_typer(group, name=name)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"orchestrator {version('orchestrator')}")
         raise typer.Exit
 

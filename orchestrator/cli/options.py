@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from orchestrator.wiring import site
+from orchestrator import wiring
+
+T = TypeVar("T")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; built-in defaults without it.")]
@@ -23,9 +24,7 @@ Connect = Annotated[
 def guest_names(incomplete: str) -> list[str]:
     """Complete the name of a guest that runs here, for the shell."""
     try:
-        from orchestrator.wiring import guests
-
-        names = [domain.name for domain in asyncio.run(guests.live_domains(guests.EMBED))]
+        names = [domain.name for domain in run_async(wiring.guests.live_domains(wiring.guests.EMBED))]
     except Exception:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -34,9 +33,16 @@ def guest_names(incomplete: str) -> list[str]:
 GuestName = Annotated[str, typer.Argument(metavar="GUEST", help="A guest's name.", autocompletion=guest_names)]
 
 
+def run_async(act: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end. asyncio is imported only now: it costs a tenth of what --help may take."""
+    import asyncio
+
+    return asyncio.run(act)
+
+
 def connect_to(connect: str | None, policy: Path | None) -> str:
     """Return where libvirt is: the flag's word, else the policy's."""
-    return connect or site.load_policy(policy).hypervisor.connect
+    return connect or wiring.site.load_policy(policy).hypervisor.connect
 
 
 def print_json(value: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orchestrator.core.model import GIB, MIB, TIB, Architecture, Size
+from orchestrator.core.model import GIB, MIB, Architecture, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ TRAITS: Mapping[Architecture, ArchitectureTraits] = MappingProxyType(
             kvm_hosts=frozenset({"x86_64"}),
             most_vcpus=255,
             least_memory=Size(1 * MIB),
-            most_memory=Size(1 * TIB),
+            most_memory=Size(1008 * GIB),  # its 40 address bits, less what QEMU keeps for devices
             panic_model="isa",
         ),
         Architecture.ARMV7L: ArchitectureTraits(

@@ -118,11 +118,11 @@ class Size(int):
         scale = 10 ** len(part)
         count, rest = divmod(int(whole + part) * factor, scale)
         if rest:
-            raise ValueError(f"{text!r} is not a whole number of bytes")
+            raise ValueError(f"{text[:40]!r} is not a whole number of bytes")
         return cls(count)
 
     def __str__(self) -> str:
-        for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
             if self >= factor and self % factor == 0:
                 return f"{self // factor} {unit}"
         return f"{int(self)} B"
@@ -130,7 +130,7 @@ class Size(int):
     __repr__ = __str__
 
 
-MIB, GIB, TIB = Size(2**20), Size(2**30), Size(2**40)
+MIB, GIB = Size(2**20), Size(2**30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ class Stray:
     expected: frozenset[int]
 
     def __str__(self) -> str:
-        may, should = format_cpulist(self.allowed), format_cpulist(self.expected)
+        may, should = format_cpulist(self.allowed), format_cpulist(self.expected) or "no core"
         return f"thread {self.tid} ({self.thread}) may run on {may}; its placement gives it {should}"
 
 
@@ -57,7 +57,7 @@ def vcpu_threads_by_name(names: Mapping[int, str]) -> dict[int, int]:
     for tid, name in names.items():
         word, _, rest = name.partition(" ")
         index = rest.partition("/")[0]
-        if word == "CPU" and index.isdigit():
+        if word == "CPU" and index.isdecimal():
             found[int(index)] = tid
     return found
 

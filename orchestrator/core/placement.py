@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from orchestrator.core.model import EmulatorThreads, GuestSpec, NumaWish, SmtWish
 from orchestrator.core.pool import Pool
+from orchestrator.core.poolindex import Fit, PoolIndex
 from orchestrator.core.topology import Topology
 from orchestrator.errors import UsageError
+
+_KINDS = {SmtWish.PREFER: "whole", SmtWish.ISOLATE: "alone", SmtWish.REQUIRE: "with an SMT sibling"}
+_ISOLATED, _STRICT = EmulatorThreads.ISOLATE, NumaWish.STRICT  # bound once: each look at an enum costs a call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,7 @@ class Placement:
     nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        everything = {*self.vcpus, *self.emulator, *self.held}
-        self.pool.check(everything)
+        everything = self.pool.check({*self.vcpus, *self.emulator, *self.held})
         if not self.vcpus or not self.emulator:
             raise UsageError("a placement needs a core for every vCPU and one for the emulator threads")
         if len(set(self.vcpus)) != len(self.vcpus):
@@ -61,10 +63,22 @@ class Refusal:
         return "; ".join(map(str, self.reasons))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedFloor:
+    """How many pool cores exclusive guests leave: what the policy says, and the width of the widest waiting gang."""
+
+    policy: int = 0
+    widest_gang: int = 0
+
+
+NO_FLOOR = SharedFloor()
+"""Exclusive guests may have the whole pool."""
+
+
 def assign(spec: GuestSpec, cores: Sequence[int], topology: Topology, held: Iterable[int] = ()) -> Placement:
     """Give a guest exactly these cores, vCPUs first; the one left over is for an isolated emulator.
 
-    Raises UsageError if their number does not fit the definition. O(cores).
+    Raises UsageError if their number does not fit the definition. Growth: the host's CPUs.
     """
     if len(cores) != spec.cores_needed:
         extra = " and one for its isolated emulator threads" if spec.cores_needed > spec.vcpus else ""
@@ -72,80 +86,52 @@ def assign(spec: GuestSpec, cores: Sequence[int], topology: Topology, held: Iter
             f"{spec.name}: {len(cores)} cores do not fit; it takes {spec.cores_needed}: "
             f"one for each of its {spec.vcpus} vCPUs{extra}"
         )
-    isolated = spec.emulator is EmulatorThreads.ISOLATE
-    return Placement(
-        pool=topology.pool,
-        vcpus=tuple(cores[: spec.vcpus]),
-        emulator=tuple(cores[spec.vcpus :]) if isolated else tuple(sorted(cores)),
-        held=tuple(held),
-        nodes=_nodes_of(cores, topology),
-    )
+    pool = topology.pool
+    pool.check(cores)
+    nodes = {topology.cpu(core).node for core in cores} if len(topology.nodes) > 1 else ()
+    return _placement(spec, Fit(tuple(cores), tuple(held), tuple(sorted(nodes))), pool)
 
 
 def place(spec: GuestSpec, free: frozenset[int], topology: Topology) -> Placement | Refusal:
-    """Choose cores for a guest among the `free` ones, in whole physical cores.
+    """Choose cores for a guest among the `free` ones, as `place_in` does. Growth: the host's CPUs, beside sorting.
 
-    The NUMA node that fits best (least room left) is taken, then its lowest physical cores; a guest that no
-    node can hold is spread in node order unless it insists on one. O(n log n) for n CPUs.
+    Who places often keeps a `PoolIndex` and asks `place_in`.
     """
-    threads_used = 1 if spec.smt is SmtWish.ISOLATE else None
-    physical = [
-        core
-        for core in _physical_cores(topology)
-        if free.issuperset(core) and (spec.smt is not SmtWish.REQUIRE or len(core) > 1)
-    ]
-    nodes: dict[int, list[tuple[int, ...]]] = {}
-    for core in physical:
-        nodes.setdefault(_node_of(core[0], topology), []).append(core)
-    room = {node: sum(len(core[:threads_used]) for core in cores) for node, cores in nodes.items()}
-    fitting = sorted((left, node) for node, left in room.items() if left >= spec.cores_needed)
-    if fitting:
-        chosen = nodes[fitting[0][1]]
-    elif spec.numa is NumaWish.STRICT or sum(room.values()) < spec.cores_needed:
-        return _refusal(spec, free, room)
-    else:
-        chosen = [core for node in sorted(nodes) for core in nodes[node]]
-    return _take(spec, chosen, threads_used, topology)
+    return place_in(PoolIndex(topology, free), spec)
 
 
-def _take(
-    spec: GuestSpec, physical: Sequence[tuple[int, ...]], threads_used: int | None, topology: Topology
-) -> Placement:
-    """Use up physical cores in order until the guest has enough threads; what is left of the last stays idle."""
-    used: list[int] = []
-    held: list[int] = []
-    for core in physical:
-        if len(used) >= spec.cores_needed:
-            break
-        held += core
-        used += islice(core, threads_used)
-    return assign(spec, used[: spec.cores_needed], topology, held)
+def place_in(index: PoolIndex, spec: GuestSpec, floor: SharedFloor = NO_FLOOR) -> Placement | Refusal:
+    """Choose cores for an exclusive guest as `PoolIndex.fit` tells, and leave the floor, or say all that refuses.
+
+    Nothing is taken: that is ``index.take(placement.held)``. Growth: that of `PoolIndex.fit`; the number of nodes
+    besides for a refusal.
+    """
+    fit = index.fit(spec.cores_needed, spec.smt, one_node=spec.numa is _STRICT)
+    if fit is None or len(index) - len(fit.held) < max(floor.policy, floor.widest_gang):
+        return _refusal(index, spec, floor, fit)
+    return _placement(spec, fit, index.pool)
 
 
-def _refusal(spec: GuestSpec, free: frozenset[int], room: dict[int, int]) -> Refusal:
-    reasons = []
-    if len(free) < spec.cores_needed:
-        reasons.append(Reason("free pool cores", str(spec.cores_needed), str(len(free))))
-    elif sum(room.values()) < spec.cores_needed:
-        kind = {SmtWish.ISOLATE: "alone", SmtWish.REQUIRE: "with an SMT sibling"}.get(spec.smt, "whole")
-        reasons.append(Reason(f"free physical cores, {kind}", str(spec.cores_needed), str(sum(room.values()))))
-    if spec.numa is NumaWish.STRICT and max(room.values(), default=0) < spec.cores_needed:
-        widest = str(max(room.values(), default=0))
-        reasons.append(Reason("free cores in one NUMA node", str(spec.cores_needed), widest))
-    return Refusal(tuple(reasons))
+def _placement(spec: GuestSpec, fit: Fit, pool: Pool) -> Placement:
+    isolated = spec.emulator is _ISOLATED
+    return Placement(
+        pool=pool,
+        vcpus=fit.used[: spec.vcpus],
+        emulator=fit.used[spec.vcpus :] if isolated else tuple(sorted(fit.used)),
+        held=fit.held,
+        nodes=fit.nodes,
+    )
 
 
-def _physical_cores(topology: Topology) -> list[tuple[int, ...]]:
-    """Return the pool's physical cores as ascending tuples of their threads."""
-    pool = topology.pool
-    return [core for core in topology.cores if all(cpu in pool for cpu in core)]
-
-
-def _node_of(cpu: int, topology: Topology) -> int:
-    return topology.cpu(cpu).node
-
-
-def _nodes_of(cores: Iterable[int], topology: Topology) -> tuple[int, ...]:
-    if len(topology.nodes) < 2:
-        return ()
-    return tuple(sorted({_node_of(cpu, topology) for cpu in cores}))
+def _refusal(index: PoolIndex, spec: GuestSpec, floor: SharedFloor, fit: Fit | None) -> Refusal:
+    """Return every rule that refuses. Without a fit, a guest would leave the floor at best all that it does not use."""
+    wanted, free, room, widest = spec.cores_needed, len(index), index.room(spec.smt), index.widest(spec.smt)
+    left = max(0, free - (wanted if fit is None else len(fit.held)))
+    rules = [("free pool cores", wanted, free)]
+    if room < free:
+        rules.append((f"free physical cores, {_KINDS[spec.smt]}", wanted, room))
+    if spec.numa is _STRICT:
+        rules.append(("free cores in one NUMA node", wanted, widest))
+    rules.append(("pool cores left to shared guests", floor.policy, left))
+    rules.append(("pool cores left to the widest waiting gang", floor.widest_gang, left))
+    return Refusal(tuple(Reason(rule, str(need), str(there)) for rule, need, there in rules if there < need))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import sys
 import termios
 import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.errors import FailedError, UsageError
@@ -20,13 +23,11 @@ def attach(path: Path) -> None:
 
     UsageError if no guest listens there; FailedError if another console is attached already.
     """
-    with socket.socket(socket.AF_UNIX) as port:
+    with _alone(path.parent), socket.socket(socket.AF_UNIX) as port:
         try:
             port.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             raise UsageError(f"{path}: no guest listens there; `orchestrator ps` shows which run") from None
-        except BlockingIOError:
-            raise FailedError(f"{path}: another console is attached to this guest") from None
         descriptor = sys.stdin.fileno()
         if not os.isatty(descriptor):
             _copy(port, descriptor)
@@ -40,10 +41,27 @@ def attach(path: Path) -> None:
             termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Lock the guest's run directory while attached: QEMU would leave a second console waiting without a word."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{directory}: no guest has run here: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedError(f"{directory}: another console is attached to this guest") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def _copy(port: socket.socket, descriptor: int) -> None:
     while True:
-        ready, _, _ = select.select([port, descriptor], [], [])
-        if port in ready:
+        ready, _, _ = select.select([port.fileno(), descriptor], [], [])
+        if port.fileno() in ready:
             data = port.recv(65536)
             if not data:
                 return

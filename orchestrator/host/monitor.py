@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, cast
 
 from qemu.qmp import QMPClient, QMPError
 
 from orchestrator.errors import FailedError, OutcomeUnknownError
 from orchestrator.ports import ThreadRoles
+
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # it raises what it also logs; stderr is the user's
 
 CONNECT_LIMIT = 30.0
 """Seconds in which QEMU must greet us; it listens before it runs, so only a very slow host needs many."""

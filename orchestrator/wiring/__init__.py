@@ -1,4 +1,22 @@
 """Puts the adapters of `host/` behind the ports: the only package that names both them and the engine.
 
-Heavy imports stay inside the functions that need them: the command line must answer at once.
+Its modules are imported when they are first used (PEP 562), and heavy ones inside the functions that need them:
+the command line must answer at once.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.wiring import bench, definitions, doctor, foreground, guests, lab, pins, serial, site
+
+__all__ = ["bench", "definitions", "doctor", "foreground", "guests", "lab", "pins", "serial", "site"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")

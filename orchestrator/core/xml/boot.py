@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from orchestrator.core.model import Boot, DiskBoot, FirmwareBoot, KernelBoot, OnCrash, PayloadBoot
-from orchestrator.core.xml.domain import Domain
+from orchestrator.core.model import Architecture, Boot, DiskBoot, FirmwareBoot, KernelBoot, OnCrash, PayloadBoot
+from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, element
+
+_MOST_GICV2_VCPUS = 8
+"""More than these many processors do not fit the older of ARM's interrupt controllers (ARM IHI 0048B)."""
 
 _ON_CRASH = {OnCrash.STOP: "destroy", OnCrash.RESTART: "restart", OnCrash.KEEP: "preserve"}
 
 
 def os_element(domain: Domain) -> Element:
     """Return <os>: machine type and what is booted."""
-    boot = domain.spec.boot
-    by_libvirt = isinstance(boot, DiskBoot) and boot.firmware == "efi"
     return element(
         "os",
         element("type", text="hvm", arch=domain.traits.libvirt, machine=domain.traits.machine),
-        *_boot_elements(boot),
-        firmware="efi" if by_libvirt else None,
+        *_boot_elements(domain.spec.boot),
+        firmware="efi" if _by_uefi(domain) else None,
     )
+
+
+def _by_uefi(domain: Domain) -> bool:
+    """Say whether libvirt is to find UEFI firmware on the host."""
+    boot = domain.spec.boot
+    return isinstance(boot, DiskBoot) and boot.firmware == "efi"
 
 
 def _boot_elements(boot: Boot) -> list[Element]:
@@ -36,8 +43,19 @@ def _boot_elements(boot: Boot) -> list[Element]:
 
 
 def features_element(domain: Domain) -> Element | None:
-    """Return <features>; an ARM machine without UEFI firmware must not be given ACPI."""
-    return element("features", element("acpi"), element("apic")) if domain.traits.is_x86 else None
+    """Return <features>: ACPI and APIC on a PC; on ARM what differs from the machine's own, if anything does.
+
+    On aarch64 libvirt takes ACPI with UEFI only, and server systems look for it there. Under emulation libvirt
+    gives every ARM machine a GICv2; under KVM it takes the newest controller that the host offers.
+    """
+    if domain.traits.is_x86:
+        return element("features", element("acpi"), element("apic"))
+    parts = []
+    if _by_uefi(domain) and domain.spec.architecture is Architecture.AARCH64:
+        parts.append(element("acpi"))
+    if domain.accelerator is Accelerator.TCG and domain.spec.vcpus > _MOST_GICV2_VCPUS:
+        parts.append(element("gic", version=3))
+    return element("features", *parts) if parts else None
 
 
 def lifecycle_elements(domain: Domain) -> list[Element]:

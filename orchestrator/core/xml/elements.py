@@ -11,11 +11,11 @@ Element = Any  # lxml is untyped; this is what its factories return
 
 
 def element(tag: str, *children: Element, text: str | None = None, **attributes: str | int | None) -> Element:
-    """Build an element; attributes that are None are left out, a trailing underscore is dropped from names."""
+    """Build an element; attributes that are None are left out."""
     node = etree.Element(tag)
     for key, value in attributes.items():
         if value is not None:
-            node.set(key.rstrip("_"), str(value))
+            node.set(key, str(value))
     node.text = text
     node.extend(children)
     return node

@@ -84,7 +84,7 @@ def _span(text: str) -> int:
 def cautions(domain: Element) -> tuple[str, ...]:
     """Return, a line each, what could make threads escape but cannot be settled from the XML."""
     found = []
-    if _preallocates(domain) and _names_host_nodes(domain):
+    if _preallocates(domain) and _names_host_nodes(domain) and not _forbids_thread_contexts(domain):
         found.append(
             "memory is preallocated on given host nodes: from libvirt 9.0 with QEMU 7.2 on, threads that do "
             "so at start may use every core of these nodes, unless libvirt's cpuset cgroup holds them back"
@@ -100,6 +100,12 @@ def _preallocates(domain: Element) -> bool:
     return domain.find("memoryBacking/hugepages") is not None or any(
         attribute(node, "mode") == "immediate" for node in allocations
     )
+
+
+def _forbids_thread_contexts(domain: Element) -> bool:
+    """Return whether libvirt is told to do as if QEMU had no thread-context (qemuProcessStartUpdateCustomCaps)."""
+    forbidden = domain.findall(f"{_QEMU}capabilities/{_QEMU}del")
+    return any(attribute(node, "capability") == "thread-context" for node in forbidden)
 
 
 def _names_host_nodes(domain: Element) -> bool:

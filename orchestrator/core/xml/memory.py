@@ -29,6 +29,8 @@ def numatune_element(domain: Domain) -> Element | None:
         return None
     if domain.spec.numa is NumaWish.STRICT:
         mode = "strict"
+    elif len(nodes) == 1:
+        mode = "preferred"
     else:
-        mode = "preferred" if len(nodes) == 1 else "interleave"
+        mode = "interleave"
     return element("numatune", element("memory", mode=mode, nodeset=cpuset(nodes)))

@@ -52,7 +52,10 @@ def read_metadata(guest: Element) -> Metadata | None:
     """Read our element back; None if it is of another version or not complete."""
 
     def text(tag: str) -> str:
-        return str(guest.findtext(f"{{{NAMESPACE}}}{tag}") or "")
+        found = guest.findtext(f"{{{NAMESPACE}}}{tag}")
+        if found is None:
+            raise ValueError(tag)
+        return str(found)
 
     def cores(tag: str) -> tuple[int, ...]:
         return tuple(int(core) for core in text(tag).split(","))

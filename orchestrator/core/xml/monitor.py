@@ -1,4 +1,4 @@
-"""<seclabel> and <qemu:commandline>: confinement, and a QMP socket of our own beside libvirt's."""
+"""<seclabel>, <qemu:commandline>, <qemu:capabilities>: confinement, and a QMP socket of our own beside libvirt's."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ OUR_MONITOR = "chardev=orchestrator-monitor,id=orchestrator,mode=control"
 
 
 def seclabel_element() -> Element:
-    """Return <seclabel>: discretionary access control by libvirt, whatever mandatory driver it adds to it."""
-    return element("seclabel", type="dynamic", model="dac", relabel="yes")
+    """Return <seclabel>: confined by the model that the host has, be it AppArmor, SELinux or none.
+
+    No model is named: where libvirt has not got that one, as "dac" for any user but root, the guest would not
+    start. A privileged libvirt adds "dac" of itself.
+    """
+    return element("seclabel", type="dynamic", relabel="yes")
 
 
 def commandline_element(domain: Domain) -> Element:
-    """Return <qemu:commandline>: the sandbox holds whatever qemu.conf says, the socket listens before the guest runs."""
+    """Return <qemu:commandline>: a sandbox whatever qemu.conf says, a socket that listens before the guest runs."""
     path = domain.monitor_socket.replace(",", ",,")  # QEMU option syntax: a doubled comma is a comma
     arguments = (
         "-sandbox",
@@ -32,7 +36,25 @@ def commandline_element(domain: Domain) -> Element:
         "-mon",
         OUR_MONITOR,
     )
-    node = etree.Element(f"{{{QEMU_NAMESPACE}}}commandline", nsmap={"qemu": QEMU_NAMESPACE})
+    node = _qemu_element("commandline")
     for argument in arguments:
-        etree.SubElement(node, f"{{{QEMU_NAMESPACE}}}arg").set("value", argument)
+        node.append(_qemu_element("arg", value=argument))
     return node
+
+
+def capabilities_element(domain: Domain) -> Element | None:
+    """Return <qemu:capabilities> where huge pages meet <numatune>, else None.
+
+    For these libvirt 9.0 has QEMU 7.2 make a thread-context (qemu_command.c, qemuBuildThreadContextProps), with
+    threads that may run on every core of the node, reserved ones too. Without that capability the pages are
+    bound to the node just the same, and allocated by threads that stay on the emulator's cores.
+    """
+    if not domain.spec.hugepages or not domain.placement.nodes:
+        return None
+    node = _qemu_element("capabilities")
+    node.append(_qemu_element("del", capability="thread-context"))
+    return node
+
+
+def _qemu_element(tag: str, **attributes: str) -> Element:
+    return etree.Element(f"{{{QEMU_NAMESPACE}}}{tag}", attributes, nsmap={"qemu": QEMU_NAMESPACE})

@@ -31,6 +31,7 @@ def render(domain: Domain) -> str:
         devices.devices_element(domain),
         monitor.seclabel_element(),
         monitor.commandline_element(domain),
+        monitor.capabilities_element(domain),
     ]
     root = etree.Element("domain", nsmap={"qemu": monitor.QEMU_NAMESPACE})
     root.set("type", _DOMAIN_TYPE[domain.accelerator])

@@ -24,8 +24,9 @@ def _disk(domain: Domain, index: int, disk: Disk) -> Element:
         element("target", dev=target, bus="virtio"),
     ]
     if disk.overlay:
+        # No <backingStore/> inside: it would cut off what a qcow2 image itself is based on.
         backing = element("format", type=disk.format), element("source", file=disk.path)
-        parts.insert(2, element("backingStore", *backing, element("backingStore"), type="file"))
+        parts.insert(2, element("backingStore", *backing, type="file"))
     if disk.readonly:
         parts.append(element("readonly"))
     if boots:

@@ -34,11 +34,20 @@ def guests() -> dict[str, Any]:
     return {guest["name"]: guest for guest in ask("ps")["guests"]}
 
 
+def heartbeats(name: str) -> int:
+    """Count in the log file itself: starting a program costs seconds here."""
+    try:
+        log = Path(f"/run/orchestrator/guests/{name}/serial.log").read_bytes()
+    except FileNotFoundError:
+        return 0
+    return log.count(b"heartbeat ")
+
+
 def eventually(condition: Callable[[], bool], what: str) -> None:
     limit = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < limit, f"not within {PATIENCE:g} s: {what}"
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def emulators() -> list[int]:
@@ -79,7 +88,7 @@ class Observer:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.2):
             for pid in emulators():
                 with contextlib.suppress(OSError):
                     self._look(pid)

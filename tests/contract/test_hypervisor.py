@@ -1,0 +1,234 @@
+"""The Hypervisor port: the fake and libvirt's embedded QEMU driver agree on every case.
+
+The guests here are started paused and without pins, so that two cores are enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from lxml import etree
+
+from orchestrator.config import encode_guest
+from orchestrator.core.model import Architecture, Boot, Disk, DiskBoot, DiskFormat, GuestSpec, KernelBoot, Size
+from orchestrator.core.placement import Placement
+from orchestrator.core.pool import Pool
+from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.xml.render import render
+from orchestrator.errors import FailedError
+from orchestrator.host.embed import prepare_root
+from orchestrator.host.hypervisor import LibvirtHypervisor
+from orchestrator.host.processes import ProcFs, become_subreaper
+from orchestrator.ports import DomainEventKind, Hypervisor
+from tests.fakes.host import FakeHost, Faults
+from tests.fakes.hypervisor import FakeHypervisor
+
+ONE, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+LIMIT = 30.0  # seconds after which something that must come is taken to be missing
+
+
+def domain(directory: Path, name: str, uuid: str) -> Domain:
+    """Return a PC that would boot from an empty disk; one called doomed names a kernel that is not there."""
+    image = directory / "disk.raw"
+    image.write_bytes(bytes(1 << 16))
+    run = directory / name
+    run.mkdir(exist_ok=True)
+    boot: Boot = KernelBoot(kernel=str(directory / "nowhere")) if name == "doomed" else DiskBoot(disk="vda")
+    spec = GuestSpec(
+        name=name,
+        architecture=Architecture.X86_64,
+        vcpus=1,
+        memory=Size.parse("16 MiB"),
+        boot=boot,
+        disks=(Disk(path=str(image), format=DiskFormat.RAW, readonly=True),),
+    )
+    return Domain(
+        spec=spec,
+        placement=Placement(pool=Pool(frozenset({2, 3})), vcpus=(2,), emulator=(2,), held=(3,)),
+        accelerator=Accelerator.TCG,
+        owner="alice <&>",
+        specification=encode_guest(spec),
+        emulator=shutil.which("qemu-system-x86_64") or "/usr/bin/qemu-system-x86_64",
+        directory=str(run),
+        uuid=uuid,
+    )
+
+
+def unpinned(xml: str) -> str:
+    """Drop the pins, for this host may not have the cores; the metadata still names them."""
+    tree = etree.fromstring(xml.encode())
+    tree.remove(tree.find("cputune"))
+    del tree.find("vcpu").attrib["cpuset"]
+    return str(etree.tostring(tree, encoding="unicode"))
+
+
+class Side(Protocol):
+    """One of the two that must agree."""
+
+    def opened(self) -> Any:
+        """Return an async context manager that yields the hypervisor."""
+
+    def kill(self, uuid: str) -> None:
+        """Have the process of a guest die."""
+
+
+@dataclass
+class FakeSide:
+    host: FakeHost
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Hypervisor]:
+        yield FakeHypervisor(self.host)
+
+    def kill(self, uuid: str) -> None:
+        self.host.ends(self.host.domains[uuid].name)
+
+
+@dataclass
+class EmbeddedSide:
+    root: Path
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Hypervisor]:
+        hypervisor = await LibvirtHypervisor.open(f"qemu:///embed?root={self.root}")
+        reaping = asyncio.create_task(self._reap())
+        try:
+            yield hypervisor
+        finally:
+            for each in await hypervisor.domains():
+                await hypervisor.remove(each.uuid)
+            reaping.cancel()
+            await hypervisor.close()
+
+    async def _reap(self) -> None:
+        while True:
+            ProcFs().reap()
+            await asyncio.sleep(0.02)
+
+    def kill(self, uuid: str) -> None:
+        pid = ProcFs().find(uuid)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one root for all: a process can open no second one."""
+    become_subreaper()
+    base = tmp_path_factory.mktemp("embed")
+    prepare_root(base / "root", base / "cache")
+    return base / "root"
+
+
+@pytest.fixture(params=["fake", "embedded"])
+def side(request: pytest.FixtureRequest) -> Side:
+    if request.param == "fake":
+        return FakeSide(FakeHost(Faults(start=["doomed"])))
+    return EmbeddedSide(request.getfixturevalue("root"))
+
+
+def test_a_started_domain_is_listed_as_paused_with_all_that_it_says_of_itself(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            assert await hypervisor.domains() == []
+            wanted = domain(tmp_path, "beat", ONE)
+            await hypervisor.start_paused(unpinned(render(wanted)))
+            (found,) = await hypervisor.domains()
+            assert (found.name, found.uuid, found.state) == ("beat", ONE, "paused")
+            assert found.metadata.owner == "alice <&>"
+            assert found.metadata.specification == wanted.specification
+            assert found.metadata.directory == wanted.directory
+            assert (found.metadata.vcpus, found.metadata.emulator, found.metadata.held) == ((2,), (2,), (2, 3))
+
+    asyncio.run(story())
+
+
+def test_domains_are_listed_by_name(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            for number, name in enumerate(("zebra", "ant", "moth")):
+                await hypervisor.start_paused(unpinned(render(domain(tmp_path, name, f"{number}{ONE[1:]}"))))
+            assert [each.name for each in await hypervisor.domains()] == ["ant", "moth", "zebra"]
+
+    asyncio.run(story())
+
+
+def test_a_removed_domain_is_gone_and_its_end_is_told(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+            assert await hypervisor.remove(ONE) is True
+            assert await hypervisor.domains() == []
+            assert await hypervisor.remove(ONE) is False
+            event = await asyncio.wait_for(anext(hypervisor.events()), LIMIT)
+            assert (event.name, event.kind, event.detail) == ("beat", DomainEventKind.STOPPED, "destroyed")
+
+    asyncio.run(story())
+
+
+def test_a_removed_domain_can_be_started_anew(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            for _ in range(2):
+                await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+                assert await hypervisor.remove(ONE) is True
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("xml", ["no XML", "<domain type='qemu'><name>beat</name>"])
+def test_what_is_no_definition_is_refused(side: Side, xml: str) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            with pytest.raises(FailedError, match=r"^libvirt refuses the definition: "):
+                await hypervisor.start_paused(xml)
+            assert await hypervisor.domains() == []
+
+    asyncio.run(story())
+
+
+def test_of_a_guest_that_does_not_start_nothing_is_left(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            with pytest.raises(FailedError, match=r"^the guest does not start: "):
+                await hypervisor.start_paused(unpinned(render(domain(tmp_path, "doomed", ONE))))
+            assert await hypervisor.domains() == []
+            assert await hypervisor.remove(ONE) is False
+
+    asyncio.run(story())
+
+
+def test_another_domain_of_the_same_name_is_refused_and_leaves_the_first_alone(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+            with pytest.raises(FailedError, match=r"^libvirt refuses the definition: "):
+                await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", OTHER))))
+            assert await hypervisor.remove(OTHER) is False
+            assert [(each.uuid, each.state) for each in await hypervisor.domains()] == [(ONE, "paused")]
+
+    asyncio.run(story())
+
+
+def test_a_process_that_dies_is_told_as_a_crash(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+            side.kill(ONE)
+            event = await asyncio.wait_for(anext(hypervisor.events()), LIMIT)
+            assert (event.name, event.kind, event.detail) == ("beat", DomainEventKind.CRASHED, "QEMU failed")
+            (found,) = await hypervisor.domains()
+            assert found.state == "shutoff"
+            assert await hypervisor.remove(ONE) is True
+            assert await hypervisor.domains() == []
+
+    asyncio.run(story())

@@ -1,0 +1,224 @@
+"""The Processes port: the fake and a /proc tree agree; this very process is read; and processes are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from orchestrator.core.xml.monitor import OUR_MONITOR
+from orchestrator.host.processes import ProcFs, terminate
+from orchestrator.ports import Processes, Thread, ThreadRoles
+from tests.fakes.host import FakeDomain, FakeHost
+from tests.fakes.processes import FakeProcesses
+
+UUID = "11111111-1111-4111-8111-111111111111"
+MAIN = Thread(tid=700, name="qemu-system-x86", allowed=frozenset({2, 3, 8}), last_core=3, cpu_seconds=0.0)
+VCPU = replace(MAIN, tid=1001, name="CPU 0/KVM", allowed=frozenset({2}), last_core=2)
+ODD = replace(MAIN, tid=999, name="a) S (b", allowed=frozenset({1023}), last_core=1023)
+
+
+class Side(Protocol):
+    """Something to put processes into, and the port that reads them."""
+
+    processes: Processes
+
+    def add(self, pid: int, uuid: str, threads: list[Thread]) -> None: ...
+
+
+@dataclass
+class FakeSide:
+    host: FakeHost = field(default_factory=FakeHost)
+
+    def __post_init__(self) -> None:
+        self.processes: Processes = FakeProcesses(self.host)
+
+    def add(self, pid: int, uuid: str, threads: list[Thread]) -> None:
+        live = {thread.tid: thread for thread in threads}
+        self.host.domains[uuid] = FakeDomain(
+            name=uuid, uuid=uuid, metadata=None, monitor="", threads=live, roles=ThreadRoles({}, {}), pid=pid
+        )
+
+
+@dataclass
+class TreeSide:
+    root: Path
+
+    def __post_init__(self) -> None:
+        self.processes: Processes = ProcFs(self.root)
+        (self.root / "self").mkdir()
+        (self.root / "uptime").write_text("1.0 1.0\n")
+
+    def add(self, pid: int, uuid: str, threads: list[Thread]) -> None:
+        self.arguments(pid, "qemu-system-x86_64", "-name", "guest=one", "-uuid", uuid, "-S")
+        for thread in threads:
+            self.thread(pid, thread)
+
+    def arguments(self, pid: int, *words: str) -> None:
+        (self.root / str(pid) / "task").mkdir(parents=True)
+        (self.root / str(pid) / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+
+    def thread(self, pid: int, thread: Thread, state: str = "S") -> None:
+        """Write the files of proc(5), with a different number in each field so that no two can be mixed up."""
+        task = self.root / str(pid) / "task" / str(thread.tid)
+        task.mkdir()
+        ticks = int(thread.cpu_seconds * os.sysconf("SC_CLK_TCK"))
+        fields = [state, *map(str, range(104, 153))]  # fields 3 to 52
+        fields[11:13] = [str(ticks - ticks // 3), str(ticks // 3)]
+        fields[36] = str(thread.last_core)
+        (task / "stat").write_text(f"{thread.tid} ({thread.name}) {' '.join(fields)}\n")
+        listed = ",".join(map(str, sorted(thread.allowed)))
+        (task / "status").write_text(f"Name:\tx\nState:\t{state}\nCpus_allowed:\tff\nCpus_allowed_list:\t{listed}\n")
+
+
+@pytest.fixture(params=["fake", "tree"])
+def side(request: pytest.FixtureRequest, tmp_path: Path) -> Side:
+    return FakeSide() if request.param == "fake" else TreeSide(tmp_path)
+
+
+def test_a_process_that_is_not_there_has_no_threads(side: Side) -> None:
+    assert side.processes.threads(700) == ()
+
+
+def test_threads_are_told_in_order_with_all_that_the_kernel_says(side: Side) -> None:
+    side.add(700, UUID, [VCPU, MAIN, ODD])
+    assert side.processes.threads(700) == (MAIN, ODD, VCPU)
+    assert side.processes.threads(701) == ()
+
+
+def test_a_guest_is_found_by_its_uuid(side: Side) -> None:
+    side.add(700, UUID, [MAIN])
+    side.add(800, UUID.replace("1", "2"), [VCPU])
+    assert side.processes.find(UUID) == 700
+    assert side.processes.find(UUID.replace("1", "2")) == 800
+    assert side.processes.find(UUID.replace("1", "3")) is None
+
+
+def test_only_the_argument_after_uuid_names_a_domain(tmp_path: Path) -> None:
+    tree = TreeSide(tmp_path)
+    tree.arguments(5, "grep", UUID)
+    tree.arguments(6, "qemu-system-arm", "-uuid")
+    tree.arguments(7)
+    (tmp_path / "8").mkdir()
+    assert tree.processes.find(UUID) is None
+
+
+def test_cpu_time_is_user_and_system_time(tmp_path: Path) -> None:
+    tree = TreeSide(tmp_path)
+    busy = replace(MAIN, cpu_seconds=12.34)
+    tree.add(700, UUID, [busy])
+    assert tree.processes.threads(700) == (busy,)
+
+
+def test_threads_that_ended_or_vanish_are_left_out(tmp_path: Path) -> None:
+    tree = TreeSide(tmp_path)
+    tree.add(700, UUID, [MAIN])
+    tree.thread(700, replace(VCPU, tid=2000), state="Z")
+    tree.thread(700, replace(VCPU, tid=2001), state="X")
+    tree.thread(700, replace(VCPU, tid=2002))
+    (tmp_path / "700/task/2002/stat").unlink()
+    assert tree.processes.threads(700) == (MAIN,)
+
+
+def test_emulators_of_ours_carry_our_monitor(tmp_path: Path) -> None:
+    tree = TreeSide(tmp_path)
+    tree.arguments(5, "qemu-system-arm", "-uuid", UUID, "-mon", OUR_MONITOR)
+    tree.arguments(6, "qemu-system-arm", "-uuid", UUID, "-mon", "chardev=charmonitor,id=monitor,mode=control")
+    assert ProcFs(tmp_path).emulators_of_ours() == {5}
+
+
+def test_this_process_is_seen_as_it_is() -> None:
+    done, tids = threading.Event(), []
+
+    def work() -> None:
+        tids.append(threading.get_native_id())
+        done.wait()
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        threads = {thread.tid: thread for thread in ProcFs().threads(os.getpid())}
+    finally:
+        done.set()
+        other.join()
+    assert {os.getpid(), *tids} <= set(threads)
+    me = threads[os.getpid()]
+    assert me.allowed == os.sched_getaffinity(0)
+    assert me.last_core in me.allowed
+    assert me.name == Path("/proc/self/comm").read_text().rstrip("\n")
+    assert 0 < me.cpu_seconds <= sum(os.times()[:2]) + 1
+
+
+def test_a_thread_that_is_pinned_is_seen_so() -> None:
+    core = max(os.sched_getaffinity(0))
+    seen: list[frozenset[int]] = []
+
+    def work() -> None:
+        os.sched_setaffinity(0, {core})
+        me = threading.get_native_id()
+        seen.extend(thread.allowed for thread in ProcFs().threads(os.getpid()) if thread.tid == me)
+
+    other = threading.Thread(target=work)
+    other.start()
+    other.join()
+    assert seen == [frozenset({core})]
+
+
+@contextmanager
+def sleeper(*arguments: str, stubborn: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process with these arguments until it is ended; a stubborn one ignores SIGTERM."""
+    program = f"import signal, sys; signal.signal(signal.SIGTERM, signal.{'SIG_IGN' if stubborn else 'SIG_DFL'}); "
+    program += "sys.stdout.write('.'); sys.stdout.flush(); signal.pause()"
+    process = subprocess.Popen([sys.executable, "-S", "-c", program, *arguments], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(1)  # it has set up its signals now
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(("stubborn", "by"), [(False, signal.SIGTERM), (True, signal.SIGKILL)])
+def test_a_guest_is_ended_if_need_be_by_force(stubborn: bool, by: signal.Signals) -> None:
+    with sleeper("-uuid", UUID, stubborn=stubborn) as process:
+        assert terminate(process.pid, UUID, grace=0.05 if stubborn else 10.0) is True
+        assert process.wait() == -by
+
+
+def test_a_process_that_is_another_domains_is_left_alone() -> None:
+    with sleeper("-uuid", UUID) as process:
+        assert terminate(process.pid, UUID.replace("1", "2")) is True
+        assert process.poll() is None
+
+
+def test_a_process_that_has_gone_counts_as_ended() -> None:
+    with sleeper("-uuid", UUID) as process:
+        pid = process.pid
+        process.kill()
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert terminate(pid, UUID) is True  # dead, but not reaped
+        process.wait()
+        assert terminate(pid, UUID) is True
+
+
+def test_only_emulators_that_ended_are_reaped(tmp_path: Path) -> None:
+    emulator = tmp_path / "qemu-system-x86_64"
+    emulator.symlink_to("/bin/true")
+    ours, other = (os.posix_spawn(path, [path], {}) for path in (str(emulator), "/bin/true"))
+    for pid in (ours, other):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    ProcFs().reap()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(ours, os.WNOHANG)
+    assert os.waitpid(other, 0) == (other, 0)

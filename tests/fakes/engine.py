@@ -1,0 +1,42 @@
+"""An engine on a host in memory, and guests for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from orchestrator.config import encode_guest
+from orchestrator.core.discovery import discover
+from orchestrator.core.model import Architecture, GuestSpec, PayloadBoot, Size
+from orchestrator.core.xml.domain import Accelerator
+from orchestrator.engine import Engine, Guest
+from tests.fakes.files import FakeFiles
+from tests.fakes.host import FakeHost
+from tests.fakes.hypervisor import FakeHypervisor
+from tests.fakes.monitor import FakeMonitors
+from tests.fakes.processes import FakeProcesses
+
+
+def engine_on(host: FakeHost, cpus: str = "0-7", reserved: Iterable[int] = ()) -> Engine:
+    """Return an engine on a plain host with these online CPUs, of which the policy reserves some: no SMT, one node."""
+    topology = discover({"cpu/online": cpus}, reserved)
+    return Engine(topology, FakeHypervisor(host), FakeProcesses(host), FakeMonitors(host), FakeFiles(host))
+
+
+def guest(name: str = "beat", vcpus: int = 1, **wishes: Any) -> Guest:
+    """Return a small x86_64 guest to run under TCG."""
+    spec = GuestSpec(
+        name=name,
+        architecture=Architecture.X86_64,
+        vcpus=vcpus,
+        memory=Size.parse("64 MiB"),
+        boot=PayloadBoot(payload="/payloads/heartbeat.elf"),
+        **wishes,
+    )
+    return Guest(
+        spec=spec,
+        specification=encode_guest(spec),
+        owner="alice",
+        emulator="/usr/bin/qemu-system-x86_64",
+        accelerator=Accelerator.TCG,
+    )

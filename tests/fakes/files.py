@@ -1,0 +1,34 @@
+"""Run directories in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from posixpath import basename
+
+from orchestrator.errors import FailedError
+from tests.fakes.host import FakeHost
+
+
+class FakeFiles:
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+
+    def directory(self, name: str) -> str:
+        return f"/run/orchestrator/guests/{name}"
+
+    async def prepare(self, name: str, overlays: Mapping[str, tuple[str, str]]) -> None:
+        self._host.trace.append(f"prepare {name}")
+        self._host.files[name] = {}
+        if name in self._host.faults.prepare:
+            raise FailedError(f"{name}: no overlay could be made: it was told to fail")
+        for overlay, (image, _) in overlays.items():
+            self._host.files[name][basename(overlay)] = image.encode()
+
+    def discard(self, name: str) -> None:
+        self._host.trace.append(f"discard {name}")
+        files = self._host.files.get(name, {})
+        for file in [each for each in files if each != "serial.log"]:
+            del files[file]
+
+    def serial_log(self, name: str, start: int = 0) -> bytes:
+        return self._host.files.get(name, {}).get("serial.log", b"")[start:]

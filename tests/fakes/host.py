@@ -1,0 +1,96 @@
+"""What all fakes share: the domains, processes and files of one host that exists in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from orchestrator.core.xml.metadata import Metadata
+from orchestrator.ports import DomainEvent, DomainEventKind, Thread, ThreadRoles
+from tests.fakes.clock import FakeClock
+
+
+@dataclass(frozen=True, slots=True)
+class Astray:
+    """A thread of this name may run on these cores, whatever its pin says."""
+
+    thread: str
+    cores: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What goes wrong, each by the names of the guests that it befalls.
+
+    `start_seconds` is how long a start takes, `astray` holds from the start, `astray_once_running` from when the
+    guest was continued; `hidden_vcpus` are guests whose QEMU denies having vCPU 0.
+    """
+
+    prepare: Collection[str] = ()
+    start: Collection[str] = ()
+    start_seconds: Mapping[str, float] = field(default_factory=dict)
+    no_process: Collection[str] = ()
+    no_monitor: Collection[str] = ()
+    dead_monitor: Collection[str] = ()
+    hidden_vcpus: Collection[str] = ()
+    dies_on_resume: Collection[str] = ()
+    cannot_be_removed: Collection[str] = ()
+    astray: Mapping[str, Astray] = field(default_factory=dict)
+    astray_once_running: Mapping[str, Astray] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeDomain:
+    """A domain, and the process behind it while `pid` is not None."""
+
+    name: str
+    uuid: str
+    metadata: Metadata | None
+    monitor: str
+    threads: Mapping[int, Thread]
+    roles: ThreadRoles
+    pid: int | None
+    state: str = "paused"
+
+
+@dataclass(slots=True)
+class FakeHost:
+    """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content."""
+
+    faults: Faults = field(default_factory=Faults)
+    clock: FakeClock = field(default_factory=FakeClock)
+    domains: dict[str, FakeDomain] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    trace: list[str] = field(default_factory=list)
+    events: asyncio.Queue[DomainEvent] = field(default_factory=asyncio.Queue)
+    pids: count[int] = field(default_factory=lambda: count(1000, 100))
+
+    def named(self, name: str) -> FakeDomain | None:
+        return next((domain for domain in self.domains.values() if domain.name == name), None)
+
+    def threads_of(self, domain: FakeDomain) -> list[Thread]:
+        """Return the live threads of a domain, where the faults have them."""
+        running = domain.state == "running"
+        astray = self.faults.astray.get(domain.name)
+        if running:
+            astray = self.faults.astray_once_running.get(domain.name, astray)
+        seen = [replace(thread, cpu_seconds=self.clock.now() if running else 0.0) for thread in domain.threads.values()]
+        return [
+            replace(thread, allowed=astray.cores) if astray is not None and thread.name == astray.thread else thread
+            for thread in seen
+        ]
+
+    def prints(self, name: str, text: bytes) -> None:
+        """Have a guest print on its serial port."""
+        files = self.files[name]
+        files["serial.log"] = files.get("serial.log", b"") + text
+
+    def ends(self, name: str, detail: str = "QEMU failed") -> None:
+        """Have a guest's process end without anybody here asking for it."""
+        domain = self.named(name)
+        assert domain is not None
+        domain.pid, domain.state = None, "shutoff"
+        kind = DomainEventKind.CRASHED if detail == "QEMU failed" else DomainEventKind.STOPPED
+        self.events.put_nowait(DomainEvent(name, kind, detail))

@@ -1,0 +1,46 @@
+"""QMP in memory."""
+
+from __future__ import annotations
+
+from orchestrator.errors import FailedError
+from orchestrator.ports import ThreadRoles
+from tests.fakes.host import FakeDomain, FakeHost
+
+
+class FakeMonitor:
+    def __init__(self, host: FakeHost, domain: FakeDomain) -> None:
+        self._host = host
+        self._domain = domain
+
+    async def thread_roles(self) -> ThreadRoles:
+        self._ask("roles")
+        roles = self._domain.roles
+        if self._domain.name in self._host.faults.hidden_vcpus:
+            return ThreadRoles({index: tid for index, tid in roles.vcpus.items() if index}, roles.iothreads)
+        return roles
+
+    async def resume(self) -> None:
+        self._ask("continue")
+        self._domain.state = "running"
+        if self._domain.name in self._host.faults.dies_on_resume:
+            self._host.ends(self._domain.name)
+
+    async def close(self) -> None:
+        self._host.trace.append(f"hang up {self._domain.name}")
+
+    def _ask(self, what: str) -> None:
+        self._host.trace.append(f"{what} {self._domain.name}")
+        if self._domain.pid is None or self._domain.name in self._host.faults.dead_monitor:
+            raise FailedError(f"{self._domain.monitor}: {what!r} failed: the guest is gone")
+
+
+class FakeMonitors:
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+
+    async def connect(self, socket: str) -> FakeMonitor:
+        domain = next((each for each in self._host.domains.values() if each.monitor == socket), None)
+        if domain is None or domain.pid is None or domain.name in self._host.faults.no_monitor:
+            raise FailedError(f"{socket}: cannot talk to the guest's monitor: nobody listens")
+        self._host.trace.append(f"connect {domain.name}")
+        return FakeMonitor(self._host, domain)

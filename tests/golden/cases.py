@@ -1,0 +1,138 @@
+"""The domains whose XML is kept whole in tests/golden/*.xml: every part, every architecture; a name for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.core.arch import TRAITS
+from orchestrator.core.model import (
+    GIB,
+    MIB,
+    Architecture,
+    Boot,
+    Disk,
+    DiskBoot,
+    DiskFormat,
+    EmulatorThreads,
+    FirmwareBoot,
+    GuestSpec,
+    KernelBoot,
+    Network,
+    NetworkKind,
+    NumaWish,
+    OnCrash,
+    PayloadBoot,
+    Serial,
+    Size,
+    Watchdog,
+)
+from orchestrator.core.placement import Placement
+from orchestrator.core.pool import Pool
+from orchestrator.core.xml.domain import Accelerator, Domain
+
+POOL = Pool(frozenset(range(2, 24)))
+DISKS = (
+    Disk(path="/srv/images/root.qcow2", format=DiskFormat.QCOW2),
+    Disk(path="/srv/images/data.raw", format=DiskFormat.RAW),
+    Disk(path="/srv/images/tools.raw", format=DiskFormat.RAW, readonly=True),
+    Disk(path="/srv/images/shared.qcow2", format=DiskFormat.QCOW2, overlay=True),
+    Disk(path="/srv/images/shared.raw", format=DiskFormat.RAW, overlay=True),
+)
+PAYLOAD = PayloadBoot(payload="/srv/payloads/heartbeat.elf")
+KERNEL = KernelBoot(kernel="/srv/linux/vmlinuz", initrd="/srv/linux/initrd.img", cmdline="console=ttyS0 quiet")
+ODD_PATH = """/srv/a,b=c <d> & "e" 'f' %s é/x"""
+
+
+def domain(
+    architecture: Architecture = Architecture.X86_64,
+    boot: Boot = PAYLOAD,
+    *,
+    accelerator: Accelerator = Accelerator.TCG,
+    nodes: tuple[int, ...] = (),
+    held: tuple[int, ...] = (),
+    **wishes: Any,
+) -> Domain:
+    """Return a guest with these wishes, placed on the cores from 2 on; its run directory ends with its name."""
+    plain = GuestSpec(name="guest", architecture=architecture, vcpus=2, memory=Size(64 * MIB), boot=boot)
+    spec = replace(plain, **wishes)
+    cores = tuple(range(2, 2 + spec.cores_needed))
+    isolated = spec.emulator is EmulatorThreads.ISOLATE
+    return Domain(
+        spec=spec,
+        placement=Placement(
+            pool=POOL,
+            vcpus=cores[: spec.vcpus],
+            emulator=cores[spec.vcpus :] if isolated else cores,
+            held=held,
+            nodes=nodes,
+        ),
+        accelerator=accelerator,
+        owner="alice",
+        specification=f'{{"name":"{spec.name}"}}',
+        emulator=f"/usr/bin/{TRAITS[architecture].emulator}",
+        directory=f"/run/orchestrator/guests/{spec.name}",
+        uuid="3f0b8c1e-5d0a-5c7e-9a53-0d6f5b1c2e4a",
+    )
+
+
+def everything(architecture: Architecture) -> Domain:
+    """Return a guest with every device and wish at once that its architecture has."""
+    return domain(
+        architecture,
+        KERNEL,
+        disks=DISKS,
+        iothreads=2,
+        network=Network(kind=NetworkKind.USER),
+        rng=True,
+        watchdog=Watchdog.RESET,
+        panic=TRAITS[architecture].panic_model is not None,
+        emulator=EmulatorThreads.ISOLATE,
+        hugepages=Size(2 * MIB),
+        nodes=(0,),
+        on_crash=OnCrash.KEEP,
+    )
+
+
+_AARCH64 = Architecture.AARCH64
+_DISK = DISKS[:1]
+_FIRMWARE = "/usr/share/qemu/bios-256k.bin"
+
+CASES: Mapping[str, Domain] = {
+    **{f"payload-{each}": domain(each, vcpus=1) for each in Architecture},
+    **{f"everything-{each}": everything(each) for each in Architecture},
+    **{f"kvm-{each}": domain(each, KERNEL, accelerator=Accelerator.KVM) for each in Architecture},
+    "boot-kernel-alone": domain(boot=KernelBoot(kernel="/srv/linux/vmlinuz")),
+    "boot-disk-bios": domain(boot=DiskBoot(disk="vdb"), disks=DISKS[:2]),
+    "boot-disk-efi": domain(boot=DiskBoot(disk="vda", firmware="efi"), disks=_DISK),
+    "boot-disk-efi-aarch64": domain(_AARCH64, DiskBoot(disk="vda", firmware="efi"), disks=_DISK),
+    "boot-disk-efi-armv7l": domain(Architecture.ARMV7L, DiskBoot(disk="vda", firmware="efi"), disks=_DISK),
+    "boot-disk-firmware": domain(boot=DiskBoot(disk="vda", firmware=_FIRMWARE), disks=_DISK),
+    "boot-firmware": domain(boot=FirmwareBoot(firmware=_FIRMWARE)),
+    "disks": domain(disks=DISKS),
+    "disks-iothreads": domain(disks=DISKS, iothreads=2),
+    "network-user": domain(network=Network(kind=NetworkKind.USER)),
+    "network-bridge": domain(network=Network(kind=NetworkKind.BRIDGE, name="br0")),
+    "network-libvirt": domain(network=Network(kind=NetworkKind.NETWORK, name="default")),
+    "serial-none": domain(serial=Serial.NONE),
+    "rng": domain(rng=True),
+    **{f"watchdog-{each}": domain(watchdog=each) for each in Watchdog if each is not Watchdog.NONE},
+    "panic": domain(panic=True),
+    "emulator-isolated": domain(emulator=EmulatorThreads.ISOLATE, iothreads=1),
+    "smt-siblings-held": domain(held=(2, 3, 4, 5)),
+    "numa-strict": domain(numa=NumaWish.STRICT, nodes=(1,)),
+    "numa-preferred": domain(nodes=(1,)),
+    "numa-interleaved": domain(nodes=(0, 1)),
+    "hugepages": domain(hugepages=Size(GIB), memory=Size(2 * GIB)),
+    "hugepages-numa-strict": domain(hugepages=Size(2 * MIB), numa=NumaWish.STRICT, nodes=(1,)),
+    **{f"on-crash-{each}": domain(on_crash=each) for each in OnCrash if each is not OnCrash.STOP},
+    "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),
+    "many-vcpus-aarch64-kvm": domain(_AARCH64, vcpus=16, accelerator=Accelerator.KVM),
+    "odd-characters": replace(
+        domain(boot=PayloadBoot(payload=ODD_PATH), disks=(Disk(path=ODD_PATH, format=DiskFormat.RAW, overlay=True),)),
+        owner="o'brien & <sons>",
+        specification='{"cmdline":"a < b && c > \\"d\\""}',
+        directory=f"/run/{ODD_PATH}",
+    ),
+}

@@ -1,0 +1,184 @@
+"""What the engine sees of running guests: their serial lines, their threads, their ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.engine import Engine, RunningGuest, all_or_first_failure
+from orchestrator.errors import FailedError
+from orchestrator.ports import DomainEvent, DomainEventKind
+from tests.fakes.engine import engine_on, guest
+from tests.fakes.host import Astray, FakeHost, Faults
+
+
+def watched(host: FakeHost, act: Callable[[Engine, RunningGuest], None], name: str = "beat") -> RunningGuest:
+    """Start a guest, act, and return it."""
+    engine = engine_on(host)
+
+    async def story() -> None:
+        await engine.start_all(await engine.plan([guest(name)]))
+        act(engine, engine.guests[name])
+
+    asyncio.run(story())
+    return engine.guests[name]
+
+
+def after_printing(*pieces: bytes) -> RunningGuest:
+    """Return a guest that was looked at after it had printed each of these."""
+    host = FakeHost()
+
+    def act(engine: Engine, _: RunningGuest) -> None:
+        for piece in pieces:
+            host.prints("beat", piece)
+            engine.look()
+
+    return watched(host, act)
+
+
+def test_a_guest_that_said_nothing() -> None:
+    seen = after_printing(b"")
+    assert (seen.heartbeats, seen.last_line) == (0, "")
+
+
+def test_heartbeats_are_counted_once_however_the_output_is_cut() -> None:
+    text = b"".join(b"heartbeat %d\r\n" % number for number in range(1, 8))
+    for cut in (1, 2, 3, 11, 12, 13, len(text)):
+        seen = after_printing(*(text[at : at + cut] for at in range(0, len(text), cut)))
+        assert (seen.heartbeats, seen.last_line) == (7, "heartbeat 7"), cut
+
+
+def test_only_whole_lines_that_begin_so_are_heartbeats() -> None:
+    seen = after_printing(b"booting\n\n  \nno heartbeat 1\nheartbeats\nheartbeat 1\nheartbeat 2")
+    assert seen.heartbeats == 1
+    assert seen.last_line == "heartbeat 1"
+    assert seen.unfinished == b"heartbeat 2"
+
+
+def test_a_line_that_never_ends_is_cut_not_kept() -> None:
+    seen = after_printing(*[b"x" * 3000] * 5)
+    assert len(seen.unfinished) == 4096
+    assert seen.log_size == 15000
+    seen = after_printing(*[b"x" * 3000] * 5, b"\nheartbeat 1\n")
+    assert (seen.heartbeats, seen.last_line) == (1, "heartbeat 1")
+
+
+def test_what_a_terminal_would_obey_is_left_out_of_the_last_line() -> None:
+    seen = after_printing("\x1b[31mrot\x07 [bold]grün\xff".encode("latin-1") + b"\n")
+    assert seen.last_line == "[31mrot [bold]gr\N{REPLACEMENT CHARACTER}n\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_thread_that_strays_later_is_remembered_even_once_it_is_back() -> None:
+    host = FakeHost()
+
+    def act(engine: Engine, _: RunningGuest) -> None:
+        for cores in (frozenset({1, 2}), frozenset({2})):
+            host.faults = Faults(astray={"beat": Astray("worker", cores)})
+            engine.look()
+
+    seen = watched(host, act)
+    assert seen.watch.looks == 3
+    assert list(seen.watch.offenders.values()) == ["worker"]
+
+
+def test_a_process_that_has_gone_is_never_looked_at_again() -> None:
+    host = FakeHost()
+
+    def act(engine: Engine, seen: RunningGuest) -> None:
+        engine.look()
+        pid = seen.pid
+        host.ends("beat")
+        engine.look()
+        domain = host.named("beat")
+        assert domain is not None
+        domain.pid = pid  # the kernel gives the number to another process
+        host.faults = Faults(astray={"beat": Astray("worker", frozenset({0}))})
+        engine.look()
+
+    seen = watched(host, act)
+    assert seen.pid is None
+    assert seen.watch.looks == 2
+    assert seen.watch.offenders == {}
+
+
+def test_the_last_words_of_a_guest_that_ended_are_still_read() -> None:
+    host = FakeHost()
+
+    def act(engine: Engine, _: RunningGuest) -> None:
+        host.ends("beat")
+        engine.look()
+        host.prints("beat", b"heartbeat 1\npanic\n")
+        engine.look()
+
+    seen = watched(host, act)
+    assert (seen.heartbeats, seen.last_line) == (1, "panic")
+
+
+def test_ends_are_recorded_once_and_only_of_guests_of_ours() -> None:
+    def act(engine: Engine, seen: RunningGuest) -> None:
+        engine.record(DomainEvent("stranger", DomainEventKind.CRASHED, "crashed"))
+        assert seen.ended is None
+        engine.record(DomainEvent("beat", DomainEventKind.CRASHED, "guest panicked"))
+        engine.record(DomainEvent("beat", DomainEventKind.STOPPED, "destroyed"))
+
+    assert watched(FakeHost(), act).ended == "guest panicked"
+
+
+def test_events_are_followed() -> None:
+    host = FakeHost()
+    engine = engine_on(host)
+
+    async def story() -> None:
+        await engine.start_all(await engine.plan([guest()]))
+        following = asyncio.create_task(engine.follow_events())
+        host.ends("beat", "shut down")
+        await host.clock.sleep(1)
+        following.cancel()
+
+    asyncio.run(story())
+    assert engine.guests["beat"].ended == "shut down"
+
+
+def test_stopping_ends_all_and_tells_who_had_ended_before() -> None:
+    host = FakeHost()
+    engine = engine_on(host)
+
+    async def story() -> None:
+        await engine.start_all(await engine.plan([guest("one"), guest("two")]))
+        engine.record(DomainEvent("one", DomainEventKind.STOPPED, "shut down"))
+        await engine.stop_all()
+
+    asyncio.run(story())
+    assert {name: seen.ended for name, seen in engine.guests.items()} == {"one": "shut down", "two": "stopped"}
+    assert host.domains == {}
+
+
+def test_a_guest_that_cannot_be_removed_keeps_none_of_the_others() -> None:
+    host = FakeHost(Faults(cannot_be_removed=["one"]))
+    engine = engine_on(host)
+
+    async def story() -> None:
+        await engine.start_all(await engine.plan([guest("one"), guest("two"), guest("three")]))
+        await engine.stop_all()
+
+    with pytest.raises(FailedError, match="one was told to stay"):
+        asyncio.run(story())
+    assert [domain.name for domain in host.domains.values()] == ["one"]
+
+
+def test_all_acts_come_to_their_ends_before_the_first_failure_is_raised() -> None:
+    done: list[str] = []
+
+    async def act(name: str, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if name.startswith("bad"):
+            raise FailedError(name)
+        done.append(name)
+
+    with pytest.raises(FailedError, match=r"^bad first$"):
+        asyncio.run(all_or_first_failure([act("bad first", 3), act("bad sooner", 0), act("slow", 9)]))
+    assert done == ["slow"]
+    asyncio.run(all_or_first_failure([]))
