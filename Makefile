@@ -15,7 +15,7 @@ PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils ipxe-qemu seabios \
 	binutils binutils-aarch64-linux-gnu binutils-arm-linux-gnueabi busybox-static kmod lz4 util-linux
 
 # The main job: a guest of each architecture and a Linux, ten heartbeats each.
-JOB := $(wildcard domains/heartbeat-*.toml) domains/linux-x86_64.toml
+JOB := $(wildcard domains/heartbeat-*.toml) domains/linux-aarch64.toml
 JOB_CORES := 5
 RUN_JOB := orchestrator run $(JOB) --heartbeats 10 --for 4m
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.model import GuestSpec, disk_target
@@ -158,11 +158,16 @@ class Engine:
         """Start guests at the same time; returns when each has started, then raises the first failure, if any."""
         await all_or_first_failure([self.start(domain) for domain in domains])
 
-    async def stop_all(self) -> None:
-        """End every guest that this engine started; they stay in `guests`, with how they ended."""
-        for guest in self.guests.values():
+    async def stop(self, guests: Iterable[RunningGuest]) -> None:
+        """End guests at the same time and clear up after them; they stay in `guests`, with how they ended."""
+        ending = list(guests)
+        for guest in ending:
             guest.ended = guest.ended or "stopped"
-        await all_or_first_failure([self._clear(guest.domain) for guest in self.guests.values()])
+        await all_or_first_failure([self._clear(guest.domain) for guest in ending])
+
+    async def stop_all(self) -> None:
+        """End every guest that this engine started."""
+        await self.stop(self.guests.values())
 
     def look(self) -> None:
         """Read from the kernel where each running guest's threads are, and from its serial log what it said."""

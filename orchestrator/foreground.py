@@ -17,10 +17,11 @@ LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Until:
-    """When a run ends: after `seconds` from the last start, or once every guest printed `heartbeats`.
+    """When a run ends: after `seconds` from the last start, or when every guest has printed `heartbeats`.
 
-    With both, the heartbeats are the aim and the seconds the limit; a guest that ends short of them ends the run.
-    With neither it ends when the guests do.
+    A guest that has printed them is ended at once, so that the others get the host. With both, the heartbeats are
+    the aim and the seconds the limit; a guest that ends short of them ends the run. With neither it ends when the
+    guests do.
     """
 
     seconds: float | None = None
@@ -46,13 +47,13 @@ async def run_in_foreground(
     try:
         while not starting.done():
             await _next_look(clock, starting)
-            engine.look()
+            await _look(engine, until)
             on_look()
         await starting
         began = clock.now()
         while not interrupted.is_set() and not _finished(engine, until, clock.now() - began):
             await _next_look(clock, interruption)
-            engine.look()
+            await _look(engine, until)
             on_look()
     finally:
         interruption.cancel()
@@ -62,6 +63,13 @@ async def run_in_foreground(
         await engine.stop_all()
     if until.heartbeats is not None and not interrupted.is_set():
         _require_heartbeats(engine, until.heartbeats)
+
+
+async def _look(engine: Engine, until: Until) -> None:
+    engine.look()
+    if until.heartbeats is not None:
+        running = [guest for guest in engine.guests.values() if guest.ended is None]
+        await engine.stop([guest for guest in running if guest.heartbeats >= until.heartbeats])
 
 
 async def _next_look(clock: Clock, sooner: asyncio.Task[object]) -> None:

@@ -1,6 +1,6 @@
 /*
  * The x86_64 heartbeat guest: a multiboot kernel that goes from 32-bit protected mode to long mode (Intel
- * SDM volume 3, section 10.8.5 "Initializing IA-32e Mode") and beats there.
+ * SDM volume 3A, "Initializing IA-32e Mode") and beats there.
  *
  * Multiboot knows only 32-bit ELF files: this is assembled as 64-bit code and its container rewritten by
  * `objcopy -O elf32-i386` afterwards.

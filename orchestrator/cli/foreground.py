@@ -27,7 +27,7 @@ def run(
     ] = None,
     heartbeats: Annotated[
         int | None,
-        typer.Option(min=1, help="End once each guest printed so many; --for is then the limit."),
+        typer.Option(min=1, help="End each guest once it printed so many; --for is then the limit."),
     ] = None,
     connect: Connect = None,
     policy: PolicyFile = None,

@@ -60,7 +60,7 @@ def find_kernel(cache: Path) -> LabKernel | None:
 
 
 def obtain_kernel(cache: Path) -> LabKernel:
-    """Return the kernel in `cache`, fetching it first if it is not there (70 MB to load, 450 MB unpacked).
+    """Return the kernel in `cache`, fetching it first if it is not there (70 MB to load, 470 MB unpacked).
 
     Whoever comes second waits for the first; the directory appears whole or not at all. It stays until
     somebody removes it, so later labs need no network.

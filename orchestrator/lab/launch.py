@@ -106,7 +106,10 @@ def _check(command: Sequence[str], workdir: Path, cache: Path) -> None:
     for place in (workdir, cache):
         for hidden in _HIDDEN:
             if place.is_relative_to(hidden):
-                raise UsageError(f"lab: {place} is out of sight in the nested host, which has a {hidden} of its own")
+                raise UsageError(
+                    f"lab: {place} is out of sight in the nested host, which has a {hidden} of its own; "
+                    "use a directory elsewhere"
+                )
     for program, package in _PROGRAMS.items():
         if shutil.which(program) is None:
             raise HostError(f"the lab needs {program}; on Debian run: sudo apt-get install {package}")
@@ -170,7 +173,7 @@ def _booted(shape: LabShape, kernel: LabKernel, initramfs: bytes) -> Iterator[_L
             stdout=far_console.fileno(),
             stderr=far_console.fileno(),
             pass_fds=tuple(fds.values()),
-            # Ctrl-C is meant for us; the emulator must outlive it by what is still to be said.
+            # A Ctrl-C reaches only us, and we end the emulator.
             start_new_session=True,
         )
         try:

@@ -114,9 +114,20 @@ def test_a_guest_that_ends_short_of_its_heartbeats_ends_the_run() -> None:
 def test_a_guest_that_ends_after_its_heartbeats_is_no_failure() -> None:
     run = Run()
     run.beats("one", 0.5)
-    run.ends("one", 1.5)
+    run.ends("one", 0.7)
     run.beats("two", 3.5)
     assert run.go(guest("one"), guest("two"), until=Until(heartbeats=1)) == 4
+    assert run.engine.guests["one"].ended == "shut down"
+
+
+def test_a_guest_that_has_its_heartbeats_gives_the_host_to_the_others() -> None:
+    run = Run()
+    run.beats("one", 0.5)
+    run.beats("two", 3.5)
+    assert run.go(guest("one"), guest("two"), until=Until(heartbeats=1)) == 4
+    one, two = run.engine.guests.values()
+    assert (one.ended, two.ended) == ("stopped", "stopped")
+    assert one.cpu_seconds < two.cpu_seconds
 
 
 def test_an_interruption_ends_it_at_once_and_is_no_failure() -> None:

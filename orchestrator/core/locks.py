@@ -1,0 +1,149 @@
+"""Core locks: one for each pool core, taken by a gang together or not at all.
+
+Nothing here decides who gets a core; that is `rotation` and `placement`. This is the ledger they write
+into, and the last word on rule two of the house: one core, one guest. Times are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.core.pool import Pool
+from orchestrator.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A gang's hold on its cores, ascending, since when, and the fencing token that proves which hold it is.
+
+    Tokens only grow: whoever comes with a smaller one than a core's present hold acts late.
+    """
+
+    holder: str
+    cores: tuple[int, ...]
+    since: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Why a gang got nothing: each core in the way, ascending, with who holds it or waits for it first."""
+
+    cores: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """All locks at one moment, to store, compare and restore.
+
+    `holds` are in the order of their tokens, `waiters` pair each waiter with its cores, first come first.
+    """
+
+    holds: tuple[Hold, ...] = ()
+    waiters: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    last_token: int = 0
+
+
+class Locks:
+    """The locks of a pool's cores.
+
+    Mutable, because a copy of a thousand locks for each hand-over would cost more than the decision behind it;
+    it changes only through `acquire`, `release`, `wait` and `leave`, and `snapshot` gives its value. Its one
+    writer is the scheduler. Each call grows with the cores it names, none with the cores there are.
+    """
+
+    def __init__(self, pool: Pool, state: LockState = LockState()) -> None:
+        """Begin where `state` ended. Raises UsageError if two of its holds share a core."""
+        self._pool = pool
+        self._by_core: dict[int, Hold] = {}
+        self._waits: dict[str, tuple[int, ...]] = {}
+        # A dict keeps the order of arrival and forgets a waiter at once; its values mean nothing.
+        self._queues: dict[int, dict[str, None]] = {}
+        self._last_token = state.last_token
+        for hold in state.holds:
+            twice = [core for core in sorted(pool.check(hold.cores)) if core in self._by_core]
+            if twice:
+                raise UsageError(
+                    f"core {twice[0]}: stored as held by {self._by_core[twice[0]].holder} and {hold.holder}"
+                )
+            self._by_core |= dict.fromkeys(hold.cores, hold)
+        for waiter, cores in state.waiters:
+            self.wait(waiter, cores)
+
+    def acquire(self, holder: str, cores: Iterable[int], now: int) -> Hold | Busy:
+        """Take the locks of all `cores`, in ascending order, or none of them.
+
+        A core is in the way if anybody holds it, the asker itself included, or if somebody else has waited for
+        it longer. Who gets its cores waits no more. Raises ReservedCoreError for a core outside the pool, and
+        UsageError if no core is named.
+        """
+        wanted = tuple(sorted(self._pool.check(cores)))
+        if not wanted:
+            raise UsageError(f"{holder}: a gang needs at least one core")
+        in_the_way = [(core, other) for core in wanted if (other := self._before(holder, core)) is not None]
+        if in_the_way:
+            return Busy(tuple(in_the_way))
+        self.leave(holder)
+        self._last_token += 1
+        hold = Hold(holder, wanted, now, self._last_token)
+        self._by_core |= dict.fromkeys(wanted, hold)
+        return hold
+
+    def release(self, hold: Hold) -> bool:
+        """Give all cores of a hold back; False, and nothing changes, if it is not current any more."""
+        if not self.is_current(hold):
+            return False
+        for core in hold.cores:
+            del self._by_core[core]
+        return True
+
+    def is_current(self, hold: Hold) -> bool:
+        """Whether this very hold still stands; a former holder that acts late is told no."""
+        return self._by_core.get(hold.cores[0]) == hold
+
+    def hold_of(self, core: int) -> Hold | None:
+        """Return who holds a core."""
+        return self._by_core.get(core)
+
+    def holds(self, holder: str) -> tuple[Hold, ...]:
+        """Return a guest's holds by token; more than one only while it moves. Growth: linear in the cores held."""
+        return tuple(hold for hold in self._holds() if hold.holder == holder)
+
+    def wait(self, waiter: str, cores: Iterable[int]) -> None:
+        """Queue for all `cores` at once, behind who waits already; a waiter that waits anew gives up its old place.
+
+        Queueing for all at once keeps every core's queue in one common order, so two gangs cannot wait for each
+        other. Raises ReservedCoreError for a core outside the pool.
+        """
+        wanted = tuple(sorted(self._pool.check(cores)))
+        self.leave(waiter)
+        self._waits[waiter] = wanted
+        for core in wanted:
+            self._queues.setdefault(core, {})[waiter] = None
+
+    def leave(self, waiter: str) -> None:
+        """Stop waiting; fine if it does not wait."""
+        for core in self._waits.pop(waiter, ()):
+            queue = self._queues[core]
+            del queue[waiter]
+            if not queue:
+                del self._queues[core]
+
+    def waiters(self, core: int) -> tuple[str, ...]:
+        """Return who waits for a core, first come first."""
+        return tuple(self._queues.get(core, ()))
+
+    def snapshot(self) -> LockState:
+        """Return the present state as a value. Growth: n log n in the holds."""
+        return LockState(tuple(self._holds()), tuple(self._waits.items()), self._last_token)
+
+    def _holds(self) -> list[Hold]:
+        return sorted(set(self._by_core.values()), key=lambda hold: hold.token)
+
+    def _before(self, asker: str, core: int) -> str | None:
+        hold = self._by_core.get(core)
+        if hold is not None:
+            return hold.holder
+        first = next(iter(self._queues.get(core, ())), asker)
+        return None if first == asker else first

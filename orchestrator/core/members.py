@@ -1,0 +1,115 @@
+"""Who takes part in the rotation: guests, grouped by owner within a priority class, and where each stands in line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from orchestrator.core.shares import ALL, Lines, Share
+
+
+class State(Enum):
+    """What a member is doing; one that is away is blocked by its user or was removed."""
+
+    AWAY = "away"
+    WAITING = "waiting"
+    RUNNING = "running"
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Member(Share):
+    """A shared guest and its place in the rotation.
+
+    `need` is in units. While it waits: `place` in the order of waits, `since` when, `due` from when it goes before
+    all others, `latest` the promise (None: wider than the pool). While it runs: `started`, `until` the end of its
+    slice, `floor` the end of its minimum run, `paid_to` the moment up to which its time is paid. `units` and
+    `cores` are those it had last, `terms` its class and whether the turn is borrowed.
+    """
+
+    id: str
+    width: int
+    need: int
+    account: Account
+    state: State = State.AWAY
+    place: int = 0
+    since: int = 0
+    due: int = 0
+    latest: int | None = None
+    started: int = 0
+    until: int = 0
+    floor: int = 0
+    paid_to: int = 0
+    units: int = 0
+    cores: tuple[int, ...] = ()
+    terms: tuple[int, bool] = (0, False)
+
+    def rank(self, now: int) -> tuple[int, ...]:
+        """Return the sort key of the order in which waiting guests are served, if they fit."""
+        if self.due <= now:
+            return (0, self.place)
+        account = self.account
+        return (1, -account.tier.priority, account.tag, account.index, self.tag, self.place)
+
+
+def _in_account(member: Member, _: int, tag: int, place: int) -> int | None:
+    return tag if place == member.place and tag == member.tag and member.state is State.WAITING else None
+
+
+def in_due(member: Member, _: int, place: int, __: int) -> int | None:
+    """Check an entry of the line of due members."""
+    return place if place == member.place and member.state is State.WAITING else None
+
+
+def _in_tier(account: Account, line: int, tag: int, _: int) -> int | None:
+    if account.listed.get(line) != tag:
+        return None
+    if not account.waiting if line == ALL else line not in account.waiting:
+        del account.listed[line]
+        return None
+    account.listed[line] = account.tag
+    return account.tag
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Account(Share):
+    """One owner within one priority class.
+
+    `load` is the weight of its guests that run or wait, `waiting` how many wait for each number of units, `listed`
+    the tag under which it stands in the class's line for that number.
+    """
+
+    owner: str
+    index: int
+    tier: Tier
+    load: int = 0
+    front: int = 0
+    waiting: dict[int, int] = field(default_factory=dict)
+    listed: dict[int, int] = field(default_factory=dict)
+    lines: Lines[Member] = field(default_factory=lambda: Lines(_in_account))
+
+    def list_in_tier(self, line: int) -> None:
+        """Stand in a line of the class no later than the present tag demands; who stands too early moves by itself."""
+        listed = self.listed.get(line)
+        if listed is None or listed > self.tag:
+            self.listed[line] = self.tag
+            self.tier.lines.push(line, self.tag, self.index, self)
+
+    def list_member(self, member: Member) -> None:
+        """Let a waiting member of this account stand where its tag puts it."""
+        self.lines.push(ALL, member.tag, member.place, member)
+        self.lines.push(member.need, member.tag, member.place, member)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Tier:
+    """One priority class; `load` is the weight of its owners that have a guest running or waiting.
+
+    `burden` is that of the classes above it as well.
+    """
+
+    priority: int
+    load: int = 0
+    burden: int = 0
+    front: int = 0
+    accounts: dict[str, Account] = field(default_factory=dict)
+    lines: Lines[Account] = field(default_factory=lambda: Lines(_in_tier))

@@ -1,0 +1,286 @@
+"""The rotation of shared guests: who runs on which cores until when. Pure: time comes in as an argument.
+
+All vCPUs of a guest run at once, on cores that are its own for the turn. A turn lasts one slice; when it ends the
+guest goes on if nobody who is before it in `order` wants its cores, and is stopped otherwise. The first guest in
+order that does not fit gets a reservation; others run beside it where that does not put it off, so that a wide gang
+is never passed for ever. How long a wait can be is stated and proved in `waits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from orchestrator.core.members import Member, State
+from orchestrator.core.order import Order
+from orchestrator.core.seats import Seats
+from orchestrator.core.sharing import Decisions, Guest, Rules, Run, Stop, Turn, Wait
+from orchestrator.core.units import Units
+from orchestrator.core.waits import rounds
+from orchestrator.errors import UsageError
+
+
+@dataclass(slots=True)
+class _Room:
+    """What is kept for a head: from `at` on it has its units, and `spare` units are over at any time.
+
+    `due` and `priority` are the head's; who is of a lower class gives way to it after the minimum run.
+    """
+
+    at: int
+    spare: int
+    due: bool
+    priority: int
+
+
+class Rotation:
+    """The shared guests of one pool, and the turns they take.
+
+    Mutable, since a decision among ten thousand guests must not copy them; it changes only through its methods,
+    and the same calls give the same decisions. After any change call `tick`, and again at `next_event`. `now` is in
+    nanoseconds and never less than in the call before.
+
+    A decision is logarithmic in the guests, times the number of distinct widths among those that wait; making room
+    for a head walks the distinct moments at which slices end before it.
+    """
+
+    def __init__(self, rules: Rules, groups: Iterable[Iterable[int]]) -> None:
+        """Begin with all cores of `groups`: single cores, or physical cores with their siblings, never split."""
+        self._rules = rules
+        self._round = rules.slice + rules.handover
+        units = Units(groups)
+        self._order = Order(rules, units.size)
+        self._seats = Seats(rules, units, self._order)
+        self._head: Member | None = None
+        self._room: _Room | None = None
+        self._stops: list[Stop] = []
+
+    def add(self, guest: Guest, now: int, running_on: Collection[int] = ()) -> None:
+        """Take in a guest that is to run, or that was found running on these cores, as after a restart.
+
+        Raises UsageError if its name is taken, or if the cores are not free whole units of its width.
+        """
+        units = self._seats.units
+        need, found = units.need(guest.width), units.exactly(running_on)
+        if guest.id in self._order.members:
+            raise UsageError(f"{guest.id}: a shared guest of this name takes turns already")
+        if running_on and (found & ~units.free or found.bit_count() != need):
+            raise UsageError(f"{guest.id}: cores {sorted(running_on)} are not {need} free units of the shared pool")
+        member = self._order.admit(guest.id, guest.owner, guest.weight, guest.priority, (guest.width, need))
+        self._join(member, now)
+        if running_on:
+            self._begin(member, now, None, goes_on=False)
+            units.take(found)
+            self._seats.place(member, found)
+
+    def remove(self, guest: str, now: int) -> Stop | None:
+        """Forget a guest, and return the turn that this ends, if it was running."""
+        stop = self.block(guest, now)
+        del self._order.members[guest]
+        return stop
+
+    def block(self, guest: str, now: int) -> Stop | None:
+        """Give a guest no more turns (its user paused it), and return the turn that this ends, if it was running."""
+        member = self._order.members[guest]
+        if member.state is State.AWAY:
+            return None
+        stop = None
+        if member.state is State.RUNNING:
+            stop = self._seats.end(member, now)
+            self._room = None
+        else:
+            self._order.dequeue(member)
+            self._leave_head(member)
+        self._order.leave(member)
+        return stop
+
+    def unblock(self, guest: str, now: int) -> None:
+        """Give a blocked guest turns again; it waits from now on."""
+        member = self._order.members[guest]
+        if member.state is State.AWAY:
+            self._join(member, now)
+
+    def weigh_owner(self, owner: str, weight: int) -> None:
+        """Set an owner's weight from now on; 100 until then. Raises UsageError if it is not at least 1."""
+        if weight < 1:
+            raise UsageError(f"owner {owner}: weight {weight} must be at least 1")
+        self._order.weigh_owner(owner, weight)
+
+    def set_cores(self, cores: Iterable[int], now: int) -> None:
+        """Let shared guests have these cores only; a unit that is not wholly among them is nobody's.
+
+        Who runs on another is stopped by the next tick. All waits are promised anew, for the bound counts on the
+        pool as it is. Growth: n log n in the guests.
+        """
+        usable = self._seats.units.within(frozenset(cores))
+        if not self._order.waiting:
+            self._seats.settle(now)
+        for member in [member for member in self._seats.turns if member.units & ~usable]:
+            self._stops.append(self._seats.end(member, now))
+            self._order.enqueue(member, now, keep_place=now < member.floor)
+        self._seats.resize(usable)
+        self._order.resize(self._seats.units.size)
+        self._room = None
+        for member, ahead in self._order.ahead():
+            member.latest = self._promise(member, now, ahead)
+
+    def charge(self, stop: Stop, ran: int) -> None:
+        """Replace the decided length of an ended turn by the confirmed one, in nanoseconds."""
+        member = self._order.members.get(stop.guest)
+        if member is not None:
+            self._order.pay(member, (ran - stop.ran) * member.need)
+
+    def next_event(self) -> int | None:
+        """Return when to tick next, if nothing changes before; None if nobody waits who could run."""
+        if not self._order.waiting:
+            return None
+        end = self._seats.turns.first_end()
+        return self._room.at if self._room and (end is None or self._room.at < end) else end
+
+    def tick(self, now: int) -> Decisions:
+        """Decide what has to stop and what runs now; nothing if nobody waits."""
+        stops, self._stops = self._stops, []
+        if not self._order.waiting:
+            return Decisions(tuple(stops))
+        ended: dict[str, tuple[Member, Stop]] = {}
+        for member in self._seats.turns.over(now):
+            self._interrupt(member, now, ended)
+        begun = self._fill(now, ended)
+        fresh = [member for member in begun if member.id not in ended]
+        self._seats.seat((member for member in begun if member.id in ended), fresh)
+        ahead = self._order.waiting_units
+        for member, stop in reversed(ended.values()):
+            if member.state is State.WAITING:
+                stops.append(stop)
+                ahead -= member.need
+                member.latest = self._promise(member, now, ahead)
+        return Decisions(tuple(stops), tuple(map(_run, fresh)))
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Return the turns being taken, soonest over first. Growth: linear."""
+        return tuple(map(_turn, self._seats.turns))
+
+    def waits(self, now: int) -> tuple[Wait, ...]:
+        """Return all that wait, in the order in which they are served if they fit. Growth: n log n in the guests."""
+        latest = {
+            member.id: None if member.latest is None else min(member.latest, self._bound(member, now, ahead))
+            for member, ahead in self._order.ahead()
+        }
+        kept = self._kept_head(now)
+        queue = sorted(self._order.queue(now), key=lambda member: member is not kept)
+        return tuple(
+            Wait(
+                guest=member.id,
+                owner=member.account.owner,
+                width=member.width,
+                priority=member.account.tier.priority,
+                position=position,
+                since=member.since,
+                due=member.due,
+                latest=latest[member.id],
+                reserved=self._room.at if self._room and member is self._head else None,
+            )
+            for position, member in enumerate(queue, start=1)
+        )
+
+    def holders(self, guest: str, now: int) -> tuple[Turn, ...]:
+        """Return the turns whose cores a waiting guest would get if it were next, soonest first. Growth: n log n."""
+        holders = self._seats.turns.holders(self._order.members[guest], self._seats.free, now)
+        return tuple(map(_turn, holders))
+
+    def _join(self, member: Member, now: int) -> None:
+        if not self._order.waiting:
+            self._seats.settle(now)
+        self._order.join(member)
+        ahead = self._order.waiting_units
+        self._order.enqueue(member, now)
+        member.latest = self._promise(member, now, ahead)
+
+    def _interrupt(self, member: Member, now: int, ended: dict[str, tuple[Member, Stop]]) -> None:
+        """End a turn and let the member wait; it may still go on if it is chosen again."""
+        ended[member.id] = member, self._seats.end(member, now)
+        self._order.enqueue(member, now)
+
+    def _fill(self, now: int, ended: dict[str, tuple[Member, Stop]]) -> list[Member]:
+        """Begin turns in order until nobody fits, and return who begins or goes on."""
+        begun = []
+        room = None
+        while (member := self._next(room, now)) is not None:
+            if room is None and member.need > self._seats.free:
+                room = self._make_room(member, now, ended)
+                if room is not None:
+                    continue
+            self._begin(member, now, room, goes_on=member.id in ended)
+            begun.append(member)
+        if room is not None:
+            # Too little time is left for a hand-over, but not for going on.
+            rest = [member for member, _ in ended.values() if member.state is State.WAITING]
+            for member in sorted(rest, key=lambda member: member.rank(now)):
+                if member.need <= self._seats.free:
+                    self._begin(member, now, room, goes_on=True)
+                    begun.append(member)
+        return begun
+
+    def _next(self, room: _Room | None, now: int) -> Member | None:
+        free = self._seats.free
+        if room is None:
+            return self._kept_head(now) or self._order.first(self._order.size, now)
+        worth_it = room.at - now >= self._rules.handover + self._rules.minimum
+        return self._order.first(free if worth_it else min(free, room.spare), now)
+
+    def _kept_head(self, now: int) -> Member | None:
+        head = self._head
+        return head if head is not None and head.due <= now and head.need <= self._order.size else None
+
+    def _make_room(self, head: Member, now: int, ended: dict[str, tuple[Member, Stop]]) -> _Room | None:
+        """Reserve the first moment at which the head fits; if that is now, end the turns that give way instead."""
+        due = head.due <= now
+        room = self._room
+        if room is None or head is not self._head or room.due != due or room.at <= now:
+            at, units = self._seats.turns.room(head, self._seats.free, now)
+            room = _Room(at, 0 if due else units - head.need, due, head.account.tier.priority)
+        if room.at > now:
+            self._head, self._room = head, room
+            return room
+        for victim in self._seats.turns.victims(head, now):
+            if head.need <= self._seats.free:
+                break
+            self._interrupt(victim, now, ended)
+        return None
+
+    def _begin(self, member: Member, now: int, room: _Room | None, *, goes_on: bool) -> None:
+        until = now + (self._rules.slice if goes_on else self._round)
+        if room is None:
+            self._order.advance(member)
+            self._leave_head(member)
+            self._room = None
+        elif until > room.at and not self._gives_way(member, member.started if goes_on else now, room):
+            if member.need <= room.spare:
+                room.spare -= member.need
+            else:
+                until = room.at
+        self._seats.begin(member, now, until, goes_on=goes_on, borrowed=room is not None and room.due)
+
+    def _gives_way(self, member: Member, started: int, room: _Room) -> bool:
+        floor = started + self._rules.handover + self._rules.minimum
+        return not room.due and member.account.tier.priority < room.priority and floor <= room.at
+
+    def _leave_head(self, member: Member) -> None:
+        if member is self._head:
+            self._head = self._room = None
+
+    def _promise(self, member: Member, now: int, ahead: int) -> int | None:
+        return self._bound(member, now, ahead) if member.need <= self._order.size else None
+
+    def _bound(self, member: Member, now: int, ahead: int) -> int:
+        """Return by when a waiting member runs, hand-over included, if others that need `ahead` units go before."""
+        return max(now, member.due) + rounds(ahead, member.need, self._order.size) * self._round + self._rules.handover
+
+
+def _turn(member: Member) -> Turn:
+    return Turn(member.id, member.cores, member.started, member.until)
+
+
+def _run(member: Member) -> Run:
+    assert member.latest is not None  # who fits has a promise
+    return Run(member.id, member.cores, member.until, member.since, member.latest)

@@ -1,0 +1,87 @@
+"""Where turns are taken: beginning and ending them, paying for them, and choosing their cores.
+
+Who may begin one, and how long it lasts, is decided in `rotation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from orchestrator.core.members import Member, State
+from orchestrator.core.order import Order
+from orchestrator.core.sharing import Rules, Stop
+from orchestrator.core.turns import Turns
+from orchestrator.core.units import Units
+
+
+class Seats:
+    """The units of the pool and the turns on them; `free` counts the units that nobody has.
+
+    A turn that `begin`s counts at once, and gets its cores when all that begin together are `seat`ed.
+    """
+
+    def __init__(self, rules: Rules, units: Units, order: Order) -> None:
+        self._rules = rules
+        self._order = order
+        self.units = units
+        self.turns = Turns()
+        self.free = units.free.bit_count()
+
+    def begin(self, member: Member, now: int, until: int, *, goes_on: bool, borrowed: bool) -> None:
+        """Let a waiting member run until `until`, paid in advance; `goes_on` if it never stopped."""
+        self._order.dequeue(member)
+        member.state = State.RUNNING
+        if not goes_on:
+            member.started = now
+        member.until = member.paid_to = until
+        member.floor = min(member.started + self._rules.handover + self._rules.minimum, until)
+        self._order.pay(member, (until - now) * member.need)
+        member.terms = (member.account.tier.priority, borrowed)
+        self.turns.add(member)
+        self.free -= member.need
+
+    def end(self, member: Member, now: int) -> Stop:
+        """End a turn, settle what was paid, free its units, and return what this means if it is not begun anew."""
+        self.turns.remove(member)
+        self._order.pay(member, (now - member.paid_to) * member.need)
+        self.units.give(member.units)
+        self.free += member.need
+        return Stop(member.id, member.cores, now - member.started)
+
+    def settle(self, now: int) -> None:
+        """Let those pay who ran on past their slices since nobody waited. Growth: linear in them."""
+        for member in self.turns.over(now):
+            beyond = now - member.paid_to
+            last = min(beyond, self._rules.slice)
+            # Nobody waited, so each slice but the last was served in order, down to the very end.
+            self._order.pay(member, (beyond - last) * member.need)
+            self._order.advance(member)
+            self._order.pay(member, last * member.need)
+            member.paid_to = now
+
+    def seat(self, going_on: Iterable[Member], beginning: Collection[Member]) -> None:
+        """Give cores to those that have just begun: to each those it had, if they are free, else the lowest.
+
+        Who goes on keeps its own; then come those that find all their former units free, then the others.
+        """
+        for member in going_on:
+            self.units.take(member.units)
+        newcomers = []
+        for member in beginning:
+            former = member.units & self.units.free
+            if former == member.units and former.bit_count() == member.need:
+                self.units.take(former)
+            else:
+                newcomers.append(member)
+        for member in newcomers:
+            self.place(member, self.units.choose(member.need, member.units))
+
+    def place(self, member: Member, units: int) -> None:
+        """Record the units a member has, which are taken already."""
+        member.units = units
+        member.cores = self.units.cores(units)
+
+    def resize(self, usable: int) -> None:
+        """Let shared guests have these units only; nobody may be on any other."""
+        self.units.allow(usable)
+        self.free = self.units.free.bit_count()
