@@ -25,6 +25,7 @@ from orchestrator.errors import (
     RefusedError,
 )
 from orchestrator.ports import (
+    SHUT_OFF,
     DomainEvent,
     DomainEventKind,
     GuestFiles,
@@ -106,7 +107,8 @@ class Engine:
 
     async def plan(self, guests: Sequence[Guest]) -> list[Domain]:
         """Place all guests beside what runs already, or refuse all of them with every reason."""
-        live = await self.hypervisor.domains()
+        # A definition without a process is what a killed run left; starting a guest of that name replaces it.
+        live = [domain for domain in await self.hypervisor.domains() if domain.state != SHUT_OFF]
         index = PoolIndex(
             self.topology, self.topology.pool.cores.difference(*(domain.metadata.held for domain in live))
         )

@@ -27,6 +27,10 @@ class Thread:
     cpu_seconds: float
 
 
+SHUT_OFF = "shutoff"
+"""The state of a domain that is defined and does not run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveDomain:
     """A domain of ours that libvirt knows. `pid` is None when no process stands behind it any more.

@@ -42,5 +42,6 @@ def run(
         isolate=isolate,
         timeout=parse_duration(timeout),
         output=sys.stdout.fileno(),
+        tell=lambda line: typer.echo(line, err=True),
     )
     raise typer.Exit(code)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -49,10 +50,13 @@ def _program(
     pass
 
 
-def main() -> None:
-    """Run the program. What a user did wrong costs one line, never a traceback; the exit code follows the family."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit. What a user did wrong costs one line, never a traceback; exit codes follow the family.
+
+    `arguments` are those of the command line unless given.
+    """
     try:
-        app()
+        app(args=arguments)
     except OrchestratorError as error:
         for line in error.lines():
             typer.echo(line, err=True)

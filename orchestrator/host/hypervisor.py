@@ -13,7 +13,7 @@ from lxml import etree
 
 from orchestrator.core.xml.metadata import NAMESPACE, read_metadata
 from orchestrator.errors import FailedError, HostError
-from orchestrator.ports import DomainEvent, DomainEventKind, LiveDomain
+from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, LiveDomain
 
 _T = TypeVar("_T")
 
@@ -22,7 +22,7 @@ _STATES = {
     libvirt.VIR_DOMAIN_BLOCKED: "running",
     libvirt.VIR_DOMAIN_PAUSED: "paused",
     libvirt.VIR_DOMAIN_SHUTDOWN: "shutdown",
-    libvirt.VIR_DOMAIN_SHUTOFF: "shutoff",
+    libvirt.VIR_DOMAIN_SHUTOFF: SHUT_OFF,
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
 }

@@ -22,6 +22,7 @@ class ProcFs:
 
     def __init__(self, root: Path = Path("/proc")) -> None:
         self._root = root
+        self._to_reap: set[int] = set()
 
     def find(self, uuid: str) -> int | None:
         """Return the pid of the QEMU process that runs the domain `uuid`: libvirt passes it as ``-uuid``."""
@@ -80,25 +81,21 @@ class ProcFs:
             return []
 
     def reap(self) -> None:
-        """Collect QEMU processes that ended as our children; libvirt waits for its other children itself."""
+        """Collect QEMU processes of ours that ended as our children.
+
+        libvirt waits for its other children itself, among them the QEMUs that it asks what they can do: only
+        a process that an earlier call has seen alive, with our own monitor, is taken.
+        """
         me = os.getpid()
         try:
             children = (self._root / str(me) / "task" / str(me) / "children").read_text().split()
         except OSError:
             return
         for child in map(int, children):
-            if self._is_ended_emulator(child):
-                try:
-                    os.waitpid(child, os.WNOHANG)
-                except ChildProcessError:
-                    continue
-
-    def _is_ended_emulator(self, pid: int) -> bool:
-        try:
-            head, _, tail = (self._root / str(pid) / "stat").read_text().rpartition(")")
-        except OSError:
-            return False
-        return "(qemu-system-" in head and tail.split()[0] == "Z"
+            if OUR_MONITOR.encode() in self._cmdline(child):
+                self._to_reap.add(child)
+            elif child in self._to_reap and os.waitpid(child, os.WNOHANG) != (0, 0):
+                self._to_reap.remove(child)
 
 
 def become_subreaper() -> None:

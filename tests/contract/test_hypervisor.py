@@ -110,8 +110,9 @@ class EmbeddedSide:
             await hypervisor.close()
 
     async def _reap(self) -> None:
+        kernel = ProcFs()
         while True:
-            ProcFs().reap()
+            kernel.reap()
             await asyncio.sleep(0.02)
 
     def kill(self, uuid: str) -> None:

@@ -115,7 +115,6 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
     yield guest
     with contextlib.suppress(ProcessLookupError):
         guest.kill()
-    ProcFs().reap()  # it is ours if this process is a subreaper
 
 
 def test_it_tells_which_thread_is_which(side: Side) -> None:

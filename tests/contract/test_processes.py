@@ -212,13 +212,16 @@ def test_a_process_that_has_gone_counts_as_ended() -> None:
         assert terminate(pid, UUID) is True
 
 
-def test_only_emulators_that_ended_are_reaped(tmp_path: Path) -> None:
-    emulator = tmp_path / "qemu-system-x86_64"
-    emulator.symlink_to("/bin/true")
-    ours, other = (os.posix_spawn(path, [path], {}) for path in (str(emulator), "/bin/true"))
-    for pid in (ours, other):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    ProcFs().reap()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(ours, os.WNOHANG)
-    assert os.waitpid(other, 0) == (other, 0)
+def test_only_emulators_of_ours_are_reaped_and_only_once_they_ended() -> None:
+    kernel = ProcFs()
+    with sleeper("-mon", OUR_MONITOR) as ours, sleeper("-mon", "chardev=probe") as other:
+        kernel.reap()
+        assert ours.poll() is None
+        for process in (ours, other):
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        kernel.reap()
+        kernel.reap()
+        with pytest.raises(ChildProcessError):
+            os.waitpid(ours.pid, os.WNOHANG)
+        assert os.waitpid(other.pid, os.WNOHANG)[0] == other.pid

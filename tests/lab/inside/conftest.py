@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.lab.inside.looking import ORCHESTRATOR, ROOT, orchestrator
+from tests.lab.inside.looking import ORCHESTRATOR, ROOT, emulators, process
 
 
 @pytest.fixture
@@ -17,13 +17,14 @@ def run() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [ORCHESTRATOR, "run", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-        started.append(process)
-        return process
+        runner = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        started.append(runner)
+        return runner
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=120)
-    orchestrator("stop", "--all")
+    for runner in started:
+        if runner.poll() is None:
+            runner.terminate()
+        runner.communicate(timeout=120)
+    if emulators():
+        process("stop", "--all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import subprocess
@@ -10,24 +11,48 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from orchestrator.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 PATIENCE = 150.0  # seconds until a nested guest must have done what is waited for
 
 
-def orchestrator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+@dataclass(frozen=True)
+class Done:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str) -> Done:
+    """Run the program in this process: a new interpreter takes up to a minute while guests keep the lab busy."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return Done(ended.value.code if isinstance(ended.value.code, int) else 0, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: str) -> Done:
+    """Run the program as a process of its own, which what opens libvirt needs: one opener of a root at a time."""
+    done = subprocess.run(
         [ORCHESTRATOR, *arguments], capture_output=True, text=True, cwd=ROOT, check=False, timeout=300
     )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def ask(*arguments: str) -> Any:
-    done = orchestrator(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    done = command(*arguments, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
 
 
 def guests() -> dict[str, Any]:
@@ -43,9 +68,11 @@ def heartbeats(name: str) -> int:
     return log.count(b"heartbeat ")
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
+def eventually(condition: Callable[[], bool], what: str, runner: subprocess.Popen[str] | None = None) -> None:
+    """Wait for it; in vain if the runner has ended, which then tells why."""
     limit = time.monotonic() + PATIENCE
     while not condition():
+        assert runner is None or runner.poll() is None, runner.communicate()
         assert time.monotonic() < limit, f"not within {PATIENCE:g} s: {what}"
         time.sleep(1)
 
@@ -88,7 +115,7 @@ class Observer:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(0.5):
             for pid in emulators():
                 with contextlib.suppress(OSError):
                     self._look(pid)

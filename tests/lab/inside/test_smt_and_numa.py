@@ -36,13 +36,13 @@ def test_a_strict_guest_gets_cores_and_memory_of_one_node(
     definition = tmp_path / "strict.toml"
     definition.write_text(DEFINITION.format(root=ROOT))
     with Observer() as observer:
-        process = run(str(definition))
-        eventually(lambda: heartbeats("strict") > 0, "the guest runs")
+        runner = run(str(definition))
+        eventually(lambda: heartbeats("strict") > 0, "the guest runs", runner)
         guest = guests()["strict"]
         memory_policies = Path(f"/proc/{guest['pid']}/numa_maps").read_text()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+        runner.send_signal(signal.SIGINT)
+        _, err = runner.communicate(timeout=120)
+    assert runner.returncode == 0, err
     assert observer.violations == []
     assert emulators() == []
     first, second = guest["vcpus"]
