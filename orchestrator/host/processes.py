@@ -22,7 +22,6 @@ class ProcFs:
 
     def __init__(self, root: Path = Path("/proc")) -> None:
         self._root = root
-        self._to_reap: set[int] = set()
 
     def find(self, uuid: str) -> int | None:
         """Return the pid of the QEMU process that runs the domain `uuid`: libvirt passes it as ``-uuid``."""
@@ -81,10 +80,10 @@ class ProcFs:
             return []
 
     def reap(self) -> None:
-        """Collect QEMU processes of ours that ended as our children.
+        """Collect QEMU processes that ended as our children though another had started them in the background.
 
-        libvirt waits for its other children itself, among them the QEMUs that it asks what they can do: only
-        a process that an earlier call has seen alive, with our own monitor, is taken.
+        They have a session of their own. For the children of this one, QEMUs among them, libvirt waits itself,
+        and is confused if somebody else does.
         """
         me = os.getpid()
         try:
@@ -92,10 +91,16 @@ class ProcFs:
         except OSError:
             return
         for child in map(int, children):
-            if OUR_MONITOR.encode() in self._cmdline(child):
-                self._to_reap.add(child)
-            elif child in self._to_reap and os.waitpid(child, os.WNOHANG) != (0, 0):
-                self._to_reap.remove(child)
+            if self._is_left_behind(child):
+                os.waitpid(child, os.WNOHANG)
+
+    def _is_left_behind(self, pid: int) -> bool:
+        try:
+            head, _, tail = (self._root / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")
+        except OSError:
+            return False
+        state, _parent, _group, session, *_ = tail.split()
+        return "(qemu-system-" in head and state == "Z" and int(session) != os.getsid(0)
 
 
 def become_subreaper() -> None:

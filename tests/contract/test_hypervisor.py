@@ -28,7 +28,7 @@ from orchestrator.errors import FailedError
 from orchestrator.host.embed import prepare_root
 from orchestrator.host.hypervisor import LibvirtHypervisor
 from orchestrator.host.processes import ProcFs, become_subreaper
-from orchestrator.ports import DomainEventKind, Hypervisor
+from orchestrator.ports import SHUT_OFF, DomainEventKind, Hypervisor
 from tests.fakes.host import FakeHost, Faults
 from tests.fakes.hypervisor import FakeHypervisor
 
@@ -110,9 +110,8 @@ class EmbeddedSide:
             await hypervisor.close()
 
     async def _reap(self) -> None:
-        kernel = ProcFs()
         while True:
-            kernel.reap()
+            ProcFs().reap()
             await asyncio.sleep(0.02)
 
     def kill(self, uuid: str) -> None:
@@ -228,7 +227,10 @@ def test_a_process_that_dies_is_told_as_a_crash(side: Side, tmp_path: Path) -> N
             event = await asyncio.wait_for(anext(hypervisor.events()), LIMIT)
             assert (event.name, event.kind, event.detail) == ("beat", DomainEventKind.CRASHED, "QEMU failed")
             (found,) = await hypervisor.domains()
-            assert found.state == "shutoff"
+            assert found.state == SHUT_OFF
+            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))  # what is left is replaced
+            (found,) = await hypervisor.domains()
+            assert found.state == "paused"
             assert await hypervisor.remove(ONE) is True
             assert await hypervisor.domains() == []
 

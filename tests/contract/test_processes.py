@@ -212,16 +212,20 @@ def test_a_process_that_has_gone_counts_as_ended() -> None:
         assert terminate(pid, UUID) is True
 
 
-def test_only_emulators_of_ours_are_reaped_and_only_once_they_ended() -> None:
-    kernel = ProcFs()
-    with sleeper("-mon", OUR_MONITOR) as ours, sleeper("-mon", "chardev=probe") as other:
-        kernel.reap()
-        assert ours.poll() is None
-        for process in (ours, other):
-            process.kill()
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        kernel.reap()
-        kernel.reap()
-        with pytest.raises(ChildProcessError):
-            os.waitpid(ours.pid, os.WNOHANG)
-        assert os.waitpid(other.pid, os.WNOHANG)[0] == other.pid
+def ended(program: str, setsid: bool) -> int:
+    """Return a child that has ended and that nobody has waited for."""
+    pid = os.posix_spawn(program, [program], {}, setsid=setsid)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+
+
+def test_only_emulators_that_were_left_to_us_are_reaped(tmp_path: Path) -> None:
+    emulator = tmp_path / "qemu-system-x86_64"
+    emulator.symlink_to("/bin/true")
+    left, libvirts, other = ended(str(emulator), True), ended(str(emulator), False), ended("/bin/true", True)
+    with sleeper("-mon", OUR_MONITOR) as alive:
+        ProcFs().reap()
+        assert alive.poll() is None
+    with pytest.raises(ChildProcessError):
+        os.waitpid(left, os.WNOHANG)
+    assert [os.waitpid(pid, os.WNOHANG)[0] for pid in (libvirts, other)] == [libvirts, other]

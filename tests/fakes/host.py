@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from orchestrator.core.xml.metadata import Metadata
-from orchestrator.ports import DomainEvent, DomainEventKind, Thread, ThreadRoles
+from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, Thread, ThreadRoles
 from tests.fakes.clock import FakeClock
 
 
@@ -91,6 +91,6 @@ class FakeHost:
         """Have a guest's process end without anybody here asking for it."""
         domain = self.named(name)
         assert domain is not None
-        domain.pid, domain.state = None, "shutoff"
+        domain.pid, domain.state = None, SHUT_OFF
         kind = DomainEventKind.CRASHED if detail == "QEMU failed" else DomainEventKind.STOPPED
         self.events.put_nowait(DomainEvent(name, kind, detail))

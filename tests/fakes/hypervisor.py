@@ -11,7 +11,7 @@ from orchestrator.core.xml.elements import Element
 from orchestrator.core.xml.metadata import NAMESPACE, read_metadata
 from orchestrator.core.xml.monitor import QEMU_NAMESPACE
 from orchestrator.errors import FailedError
-from orchestrator.ports import DomainEvent, LiveDomain, Thread, ThreadRoles
+from orchestrator.ports import SHUT_OFF, DomainEvent, LiveDomain, Thread, ThreadRoles
 from tests.fakes.host import FakeDomain, FakeHost
 
 _ANYWHERE = "0-7"
@@ -61,7 +61,7 @@ class FakeHypervisor:
             raise FailedError(f"libvirt refuses the definition: {error}") from error
         domain = _domain(tree, next(self._host.pids))
         other = self._host.named(domain.name)
-        if other is not None:
+        if other is not None and (other.uuid, other.state) != (domain.uuid, SHUT_OFF):
             raise FailedError(f"libvirt refuses the definition: {domain.name} exists as {other.uuid}")
         return domain
 

@@ -11,9 +11,9 @@ ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 
 
 def run_in_lab(*shape: str, tests: str) -> None:
-    command = [str(ORCHESTRATOR), "lab", "run", "--timeout", "12m", *shape, "--", "env", "ORCHESTRATOR_INSIDE_LAB=1"]
+    command = [str(ORCHESTRATOR), "lab", "run", "--timeout", "15m", *shape, "--", "env", "ORCHESTRATOR_INSIDE_LAB=1"]
     command += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=8", str(INSIDE / tests)]
-    done = subprocess.run(command, cwd=INSIDE.parents[2], capture_output=True, text=True, timeout=800, check=False)
+    done = subprocess.run(command, cwd=INSIDE.parents[2], capture_output=True, text=True, timeout=1000, check=False)
     assert done.returncode == 0, f"in the lab:\n{done.stdout}\n{done.stderr}"
     assert " passed" in done.stdout
     assert " skipped" not in done.stdout

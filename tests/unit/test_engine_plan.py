@@ -51,6 +51,21 @@ def test_cores_of_running_guests_are_taken() -> None:
     assert held(asyncio.run(story())) == {"second": (4,)}
 
 
+def test_what_a_killed_run_left_defined_holds_no_core_and_is_replaced() -> None:
+    host = FakeHost()
+    engine = engine_on(host)
+
+    async def story() -> list[Domain]:
+        await engine.start_all(await engine.plan([guest("beat", vcpus=2)]))
+        host.ends("beat")
+        domains = await engine.plan([guest("beat", vcpus=6)])
+        await engine.start_all(domains)
+        return domains
+
+    assert held(asyncio.run(story())) == {"beat": (2, 3, 4, 5, 6, 7)}
+    assert [(domain.name, domain.state) for domain in host.domains.values()] == [("beat", "running")]
+
+
 def test_a_plan_starts_nothing() -> None:
     host = FakeHost()
     plan(engine_on(host), guest())

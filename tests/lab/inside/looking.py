@@ -21,7 +21,7 @@ from orchestrator.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
-PATIENCE = 150.0  # seconds until a nested guest must have done what is waited for
+PATIENCE = 300.0  # seconds until a nested guest must have done what is waited for
 
 
 @dataclass(frozen=True)
