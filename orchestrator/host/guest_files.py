@@ -15,10 +15,14 @@ _LONGEST_SOCKET = 107  # bytes of sun_path without its end, unix(7)
 
 
 class GuestDirectories:
-    """A run directory for each guest below `root`, readable by its owner alone."""
+    """A run directory for each guest below `root`, readable by its owner alone.
 
-    def __init__(self, root: Path) -> None:
+    That is the caller, or the `user` as whom a libvirt daemon runs QEMU, which binds its sockets there.
+    """
+
+    def __init__(self, root: Path, user: int | None = None) -> None:
         self._root = root
+        self._user = user
 
     def directory(self, name: str) -> str:
         """Return the path of the guest's run directory; UsageError if a socket in it could not be bound."""
@@ -32,7 +36,7 @@ class GuestDirectories:
 
     async def prepare(self, name: str, overlays: Mapping[str, tuple[str, str]]) -> None:
         """Make the directory anew, with a qcow2 overlay for each path above (image, its format)."""
-        await asyncio.to_thread(_make_anew, Path(self.directory(name)), overlays)
+        await asyncio.to_thread(_make_anew, Path(self.directory(name)), overlays, self._user)
 
     def discard(self, name: str) -> None:
         """Remove sockets and overlays; the serial log stays to be read."""
@@ -62,11 +66,13 @@ def unreadable(path: str) -> str | None:
     return None if os.access(path, os.R_OK) else f"{path} cannot be read by this user"
 
 
-def _make_anew(path: Path, overlays: Mapping[str, tuple[str, str]]) -> None:
+def _make_anew(path: Path, overlays: Mapping[str, tuple[str, str]], user: int | None) -> None:
     try:
         if path.exists():
             shutil.rmtree(path)
         path.mkdir(mode=0o700, parents=True)
+        if user is not None:
+            os.chown(path, user, -1)
     except OSError as error:
         raise FailedError(f"{path}: the guest's run directory cannot be made: {error.strerror}") from error
     for overlay, (image, form) in overlays.items():

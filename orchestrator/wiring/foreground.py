@@ -62,7 +62,7 @@ async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     async with open_hypervisor(connect) as hypervisor:
-        engine = build_engine(prepared.topology, hypervisor)
+        engine = build_engine(prepared.topology, hypervisor, connect)
         domains = await engine.plan(prepared.guests)
         view = View(prepared.topology, domains, engine.guests)
         await run_in_foreground(

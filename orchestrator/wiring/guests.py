@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,14 +58,26 @@ async def _reap_now_and_then() -> None:
         await asyncio.sleep(0.1)
 
 
-def build_engine(topology: Topology, hypervisor: LibvirtHypervisor) -> Engine:
-    """Return an engine on real adapters."""
+def build_engine(topology: Topology, hypervisor: LibvirtHypervisor, connect: str) -> Engine:
+    """Return an engine on real adapters; `connect` is where the hypervisor was opened."""
     from orchestrator.engine import Engine
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
     from orchestrator.host.processes import ProcFs
 
-    return Engine(topology, hypervisor, ProcFs(), QmpMonitors(), GuestDirectories(guest_directories()))
+    return Engine(
+        topology, hypervisor, ProcFs(), QmpMonitors(), GuestDirectories(guest_directories(), _daemons_user(connect))
+    )
+
+
+def _daemons_user(connect: str) -> int | None:
+    """Return the user as whom the system's libvirt daemon runs QEMU, and let it pass through to its directories."""
+    if connect != "qemu:///system" or os.geteuid() != 0:
+        return None
+    from orchestrator.host.places import runtime_directory
+
+    runtime_directory(os.environ).chmod(0o711)
+    return pwd.getpwnam("libvirt-qemu").pw_uid
 
 
 async def live_domains(connect: str) -> list[LiveDomain]:

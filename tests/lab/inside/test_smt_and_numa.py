@@ -50,3 +50,18 @@ def test_a_strict_guest_gets_cores_and_memory_of_one_node(
     assert f" bind:{node_of[first]} " in memory_policies
     assert second not in siblings[first]
     assert set(guest["cores"]) == {*siblings[first], *siblings[second]}
+
+
+def test_the_systems_daemon_runs_guests_as_its_own_user(run: Callable[..., subprocess.Popen[str]]) -> None:
+    for daemon in ("virtlogd", "libvirtd"):
+        subprocess.run([daemon, "-d"], check=True)
+    eventually(Path("/run/libvirt/libvirt-sock").exists, "libvirtd listens")
+    runner = run("domains/heartbeat-aarch64.toml", "--connect", "qemu:///system")
+    eventually(lambda: heartbeats("heartbeat-aarch64") > 0, "the guest beats", runner)
+    (guest,) = ask("ps", "--connect", "qemu:///system")["guests"]
+    assert Path(f"/proc/{guest['pid']}").owner() == "libvirt-qemu"
+    runner.send_signal(signal.SIGINT)
+    out, err = runner.communicate(timeout=120)
+    assert runner.returncode == 0, err
+    assert ", 0 threads on reserved cores" in out
+    assert emulators() == []
