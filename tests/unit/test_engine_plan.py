@@ -93,19 +93,6 @@ def test_every_reason_is_in_the_one_refusal() -> None:
     assert [domain.name for domain in host.domains.values()] == ["beat"]
 
 
-def test_what_a_killed_run_left_defined_holds_neither_its_name_nor_its_cores() -> None:
-    host = FakeHost()
-    engine = engine_on(host)
-
-    async def story() -> list[Domain]:
-        await engine.start_all(await engine.plan([guest("beat", vcpus=6)]))
-        host.ends("beat")
-        return await engine.plan([guest("beat", vcpus=6)])
-
-    (planned,) = asyncio.run(story())
-    assert len(planned.placement.held) == 6
-
-
 def test_the_same_guest_has_the_same_uuid_and_another_directory_another() -> None:
     one, again = (plan(engine_on(FakeHost()), guest())[0] for _ in range(2))
     elsewhere = guest().placed(one.placement, "/run/elsewhere/beat")
