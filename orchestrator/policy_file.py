@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.core.policy import CorePolicy, HypervisorPolicy, Policy
+from orchestrator.core.durations import Duration
+from orchestrator.core.policy import CorePolicy, HypervisorPolicy, Policy, RotationPolicy
 from orchestrator.errors import Fault, UsageError
 from orchestrator.toml_tables import Schema, load, read, shown
 
 
 def parse_policy(text: bytes, file: str) -> Policy:
     """Read a policy; InvalidFileError lists every fault of the file, `file` is what messages call it."""
-    return read(Policy, load(text, file), _SCHEMA)
+    return read(Policy, load(text, file), SCHEMA)
 
 
 def _check_reserved(reserved: str) -> Iterator[Fault]:
@@ -29,11 +30,32 @@ def _check_connect(connect: str) -> Iterator[Fault]:
         )
 
 
-_SCHEMA = Schema(
+def _check_floor(shared_floor: int) -> Iterator[Fault]:
+    if shared_floor < 0:
+        yield Fault(f"{shown(shared_floor)} is not possible; it is 0 or more cores", "shared_floor")
+
+
+def _check_minimum(slice_: Duration, minimum_run: Duration) -> Iterator[Fault]:
+    if not slice_:
+        yield Fault("a turn cannot last no time; the default is '100 ms'", "slice")
+    elif not 0 < minimum_run <= slice_:
+        yield Fault(
+            f"{minimum_run} is not possible; it is more than 0 s and at most the slice, {slice_}", "minimum_run"
+        )
+
+
+def _check_confirm(confirm: Duration) -> Iterator[Fault]:
+    if not confirm:
+        yield Fault("no guest confirms within 0 s; the default is '2 s'", "confirm")
+
+
+SCHEMA = Schema(
     keys={},
-    words={},
+    words={Duration: "a duration with its unit, like '100 ms'"},
     checks={
-        CorePolicy: ((("reserved",), _check_reserved),),
+        CorePolicy: ((("reserved",), _check_reserved), (("shared_floor",), _check_floor)),
+        RotationPolicy: ((("slice", "minimum_run"), _check_minimum), (("confirm",), _check_confirm)),
         HypervisorPolicy: ((("connect",), _check_connect),),
     },
 )
+"""How a policy is spelled and judged, for files of which it is a part."""

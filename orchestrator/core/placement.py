@@ -12,7 +12,8 @@ from orchestrator.core.topology import Topology
 from orchestrator.errors import UsageError
 
 _KINDS = {SmtWish.PREFER: "whole", SmtWish.ISOLATE: "alone", SmtWish.REQUIRE: "with an SMT sibling"}
-_ISOLATED, _STRICT = EmulatorThreads.ISOLATE, NumaWish.STRICT  # bound once: each look at an enum costs a call
+# Bound once: each look at an enum costs a call.
+_ISOLATED, _STRICT, _ALONE = EmulatorThreads.ISOLATE, NumaWish.STRICT, SmtWish.ISOLATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,16 @@ def assign(spec: GuestSpec, cores: Sequence[int], topology: Topology, held: Iter
     return _placement(spec, Fit(tuple(cores), tuple(held), tuple(sorted(nodes))), pool)
 
 
+def seat(spec: GuestSpec, cores: Sequence[int], topology: Topology, pool: Pool) -> Placement:
+    """Spread a shared guest over the cores of its turn, ascending and enough of them; what it does not use is held.
+
+    A guest that wants its siblings idle uses one thread of each physical core. Growth: n log n in the cores.
+    """
+    used = _one_of_each(cores, topology) if spec.smt is _ALONE else cores
+    nodes = {topology.cpu(core).node for core in cores} if len(topology.nodes) > 1 else ()
+    return _placement(spec, Fit(tuple(used[: spec.cores_needed]), tuple(cores), tuple(sorted(nodes))), pool)
+
+
 def place(spec: GuestSpec, free: frozenset[int], topology: Topology) -> Placement | Refusal:
     """Choose cores for a guest among the `free` ones, as `place_in` does. Growth: the host's CPUs, beside sorting.
 
@@ -121,6 +132,17 @@ def _placement(spec: GuestSpec, fit: Fit, pool: Pool) -> Placement:
         held=fit.held,
         nodes=fit.nodes,
     )
+
+
+def _one_of_each(cores: Sequence[int], topology: Topology) -> list[int]:
+    """Return the first thread of each physical core."""
+    used: list[int] = []
+    seen: set[int] = set()
+    for core in cores:
+        if core not in seen:
+            used.append(core)
+            seen.update(topology.cpu(core).siblings)
+    return used
 
 
 def _refusal(index: PoolIndex, spec: GuestSpec, floor: SharedFloor, fit: Fit | None) -> Refusal:

@@ -46,7 +46,7 @@ class PoolIndex:
         self.pool = topology.pool
         self.split_cores = split_cores
         members: dict[int, list[tuple[int, ...]]] = {}
-        for threads in _physical_cores(topology):
+        for threads in physical_cores(topology):
             members.setdefault(topology.cpu(threads[0]).node, []).append(threads)
         widest = max((len(threads) for cores in members.values() for threads in cores), default=0)
         self._nodes = [_Node(place, node, members[node], widest) for place, node in enumerate(sorted(members))]
@@ -269,8 +269,11 @@ class _View:
         return tuple(thread for thread in threads if thread in free) if self._split else threads
 
 
-def _physical_cores(topology: Topology) -> list[tuple[int, ...]]:
-    """Return the physical cores as ascending tuples of threads; one thread's word makes two of them siblings."""
+def physical_cores(topology: Topology) -> list[tuple[int, ...]]:
+    """Return the physical cores as ascending tuples of threads; one thread's word makes two of them siblings.
+
+    Growth: the host's CPUs, beside sorting.
+    """
     group: dict[int, frozenset[int]] = {}
     for cpu in topology.cpus:
         merged = frozenset(cpu.siblings).union({cpu.id}, *(group.get(thread, ()) for thread in cpu.siblings))

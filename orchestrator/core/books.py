@@ -1,0 +1,71 @@
+"""The scheduler's books: which guests there are, how each stands, and which cores shared guests may have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.core.policy import Policy
+from orchestrator.core.snapshot import Known, Snapshot, Standing, gang_width, unit_groups
+from orchestrator.core.topology import Topology
+from orchestrator.core.units import Units
+
+
+class Books:
+    """Mutable, with one writer, the scheduler; `snapshot` gives their value.
+
+    Changing an entry takes constant time, changing the shared pool grows with the pool.
+    """
+
+    def __init__(self, topology: Topology, policy: Policy) -> None:
+        self._topology = topology
+        self._policy = policy
+        self.pool = topology.pool
+        self.groups = unit_groups(topology, split_cores=policy.cores.split_cores)
+        self.units = Units(self.groups)
+        self.shared = self.pool.cores
+        self._guests: dict[str, Known] = {}
+        self._gangs: dict[int, int] = {}
+
+    def __contains__(self, guest: str) -> bool:
+        return guest in self._guests
+
+    def __getitem__(self, guest: str) -> Known:
+        return self._guests[guest]
+
+    def enter(self, guest: str, known: Known) -> None:
+        """Put in a guest, or its new entry."""
+        self.strike(guest)
+        self._guests[guest] = known
+        if known.takes_turns:
+            need = self.need(known)
+            self._gangs[need] = self._gangs.get(need, 0) + 1
+
+    def strike(self, guest: str) -> None:
+        """Forget a guest; fine if it is not there."""
+        known = self._guests.pop(guest, None)
+        if known is not None and known.takes_turns:
+            need = self.need(known)
+            self._gangs[need] -= 1
+            if not self._gangs[need]:
+                del self._gangs[need]
+
+    def move(self, guest: str, standing: Standing) -> None:
+        """Note how a guest stands now."""
+        self.enter(guest, replace(self._guests[guest], standing=standing))
+
+    def need(self, known: Known) -> int:
+        """Return how many units a shared guest holds in its turn."""
+        return self.units.need(gang_width(known.spec, self.units))
+
+    def snapshot(self, now: int) -> Snapshot:
+        """Return the books as a value. Growth: linear in the guests."""
+        return Snapshot(
+            now=now,
+            topology=self._topology,
+            policy=self._policy,
+            pool=self.pool,
+            units=self.units,
+            shared=self.shared,
+            guests=dict(self._guests),
+            gangs=dict(self._gangs),
+        )

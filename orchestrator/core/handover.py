@@ -1,0 +1,255 @@
+"""Hand-overs: from "this guest is to stop, that one to run" to acts that are confirmed one by one.
+
+Rule two of the house is kept here: a guest's vCPUs run only between the grant of all its locks and the confirmation
+of its stop, and who comes next waits for that confirmation. Different cores hand over at the same time. Pure: acts
+go out as values, and what became of them comes in as calls; whoever calls does the acts in the order given.
+
+::
+
+                 locks free             confirmed
+    . -> ASSIGNED ----------> CONTINUING ----------> RUNNING
+             | (never ran)         | halt: after        | halt
+             v                     v confirmation       v           confirmed
+             .                                      SUSPENDING ------------------> . or HELD
+
+An exclusive guest's hold is kept over a stop (HELD); a shared one's ends with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from orchestrator.core.locks import Busy, Hold, Locks, LockState
+
+
+class Phase(Enum):
+    """Where a guest is between two turns."""
+
+    ASSIGNED = "waits for its cores"
+    HELD = "has its cores and stands still"
+    CONTINUING = "told to continue"
+    RUNNING = "running"
+    SUSPENDING = "told to stop"
+
+
+class Continue(NamedTuple):
+    """Let a guest's vCPUs run on these cores, which it holds under this token; `moved`: pin its threads there first."""
+
+    guest: str
+    cores: tuple[int, ...]
+    moved: bool
+    token: int
+
+
+class Halt(NamedTuple):
+    """Stop a guest's vCPUs; it holds these cores under this token until that is confirmed."""
+
+    guest: str
+    cores: tuple[int, ...]
+    token: int
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A guest that has cores, or is to have them; `next` are those it is to have after the stop that is under way.
+
+    `awaited` is the number of the act whose confirmation is outstanding, 0 if there is none.
+    """
+
+    cores: tuple[int, ...]
+    phase: Phase
+    keeps: bool
+    hold: Hold | None = None
+    awaited: int = 0
+    halting: bool = False
+    next: tuple[int, ...] | None = None
+
+    @property
+    def token(self) -> int:
+        """The fencing token of its hold; only who has its cores is told anything."""
+        assert self.hold is not None
+        return self.hold.token
+
+
+class Handovers:
+    """All guests that hold locks or wait for them, and the acts that are due.
+
+    `limit` is how long, in nanoseconds, a guest may take to confirm. Each call grows with the cores that it names,
+    and with those that wait for them.
+    """
+
+    def __init__(self, locks: Locks, limit: int) -> None:
+        self._locks = locks
+        self._limit = limit
+        self._seats: dict[str, _Seat] = {}
+        self._pinned: dict[str, tuple[int, ...]] = {}
+        self._acts: list[Continue | Halt] = []
+        self._granted: list[str] = []
+        # Each act's deadline is later than the one before, so the first is always the earliest.
+        self._deadlines: deque[tuple[int, str, int]] = deque()
+        self._told = 0
+
+    def phase(self, guest: str) -> Phase | None:
+        """Return where a guest is; None if it neither has cores nor is to have any."""
+        seat = self._seats.get(guest)
+        return seat.phase if seat else None
+
+    def cores(self, guest: str) -> tuple[int, ...]:
+        """Return the cores that a guest holds, ascending."""
+        seat = self._seats.get(guest)
+        return seat.hold.cores if seat and seat.hold else ()
+
+    def locks(self) -> LockState:
+        """Return who holds and who awaits which cores. Growth: n log n in the holds."""
+        return self._locks.snapshot()
+
+    def acts(self) -> list[Continue | Halt]:
+        """Return the acts that have become due since the last call, in order."""
+        acts, self._acts = self._acts, []
+        return acts
+
+    @property
+    def has_granted(self) -> bool:
+        """Whether `granted` would return anybody."""
+        return bool(self._granted)
+
+    def granted(self) -> list[str]:
+        """Return the guests that have got the locks they asked for by `lock` since the last call."""
+        granted, self._granted = self._granted, []
+        return granted
+
+    def launched(self, guest: str, cores: tuple[int, ...]) -> None:
+        """Note where a guest's threads are pinned."""
+        self._pinned[guest] = cores
+
+    def assign(self, guest: str, cores: tuple[int, ...], now: int) -> None:
+        """Let a shared guest run on these cores as soon as all are free."""
+        seat = self._seats.get(guest)
+        if seat is None:
+            self._sit(guest, _Seat(cores, Phase.ASSIGNED, keeps=False), now)
+        else:  # it was told to stop, and has not done so yet
+            seat.next = cores
+
+    def lock(self, guest: str, cores: tuple[int, ...], now: int) -> None:
+        """Take the locks of an exclusive guest's cores as soon as all are free; `granted` tells when."""
+        self._sit(guest, _Seat(cores, Phase.ASSIGNED, keeps=True), now)
+
+    def resume(self, guest: str, now: int) -> None:
+        """Let the vCPUs of a guest that holds its cores run."""
+        self._continue(guest, self._seats[guest], now)
+
+    def halt(self, guest: str, now: int) -> None:
+        """Stop a guest, wherever it is; fine if it is not running."""
+        seat = self._seats.get(guest)
+        if seat is None:
+            return
+        seat.next = None
+        match seat.phase:
+            case Phase.ASSIGNED:
+                self._drop(guest, now)
+            case Phase.CONTINUING:
+                seat.halting = True
+            case Phase.RUNNING:
+                self._halt(guest, seat, now)
+
+    def continued(self, guest: str, now: int) -> bool:
+        """Note that a guest has confirmed that it runs; False if that was not awaited."""
+        seat = self._seats.get(guest)
+        if seat is None or seat.phase is not Phase.CONTINUING:
+            return False
+        seat.phase, seat.awaited = Phase.RUNNING, 0
+        if seat.halting:
+            seat.halting = False
+            self._halt(guest, seat, now)
+        return True
+
+    def halted(self, guest: str, now: int) -> bool:
+        """Note that a guest has confirmed that it stands still; False if that was not awaited."""
+        seat = self._seats.get(guest)
+        if seat is None or seat.phase is not Phase.SUSPENDING:
+            return False
+        if seat.keeps:
+            seat.phase, seat.awaited = Phase.HELD, 0
+            return True
+        after = seat.next
+        self._drop(guest, now)
+        if after is not None:
+            self.assign(guest, after, now)
+        return True
+
+    def unlock(self, guest: str, now: int) -> None:
+        """Give back what a guest holds or waits for; it must not be running."""
+        if guest in self._seats:
+            self._drop(guest, now)
+
+    def gone(self, guest: str, now: int) -> None:
+        """Give back what a guest held whose process is no more."""
+        self._pinned.pop(guest, None)
+        self.unlock(guest, now)
+
+    def overdue(self, now: int) -> list[str]:
+        """Return the guests that have not confirmed in time, each once."""
+        late = []
+        while self._deadlines and (self._settled(self._deadlines[0]) or self._deadlines[0][0] <= now):
+            entry = self._deadlines.popleft()
+            if not self._settled(entry):
+                late.append(entry[1])
+        return late
+
+    def deadline(self) -> int | None:
+        """Return by when the next confirmation has to be there, if one is awaited."""
+        while self._deadlines and self._settled(self._deadlines[0]):
+            self._deadlines.popleft()
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def _settled(self, entry: tuple[int, str, int]) -> bool:
+        seat = self._seats.get(entry[1])
+        return seat is None or seat.awaited != entry[2]
+
+    def _sit(self, guest: str, seat: _Seat, now: int) -> None:
+        self._seats[guest] = seat
+        if not self._try(guest, seat, now):
+            self._locks.wait(guest, seat.cores)
+
+    def _try(self, guest: str, seat: _Seat, now: int) -> bool:
+        outcome = self._locks.acquire(guest, seat.cores, now)
+        if isinstance(outcome, Busy):
+            return False
+        seat.hold = outcome
+        if seat.keeps:
+            seat.phase = Phase.HELD
+            self._granted.append(guest)
+        else:
+            self._continue(guest, seat, now)
+        return True
+
+    def _continue(self, guest: str, seat: _Seat, now: int) -> None:
+        moved = self._pinned.get(guest) != seat.cores
+        self._pinned[guest] = seat.cores
+        seat.phase = Phase.CONTINUING
+        self._tell(Continue(guest, seat.cores, moved, seat.token), seat, now)
+
+    def _halt(self, guest: str, seat: _Seat, now: int) -> None:
+        seat.phase = Phase.SUSPENDING
+        self._tell(Halt(guest, seat.cores, seat.token), seat, now)
+
+    def _tell(self, act: Continue | Halt, seat: _Seat, now: int) -> None:
+        self._told += 1
+        seat.awaited = self._told
+        self._acts.append(act)
+        self._deadlines.append((now + self._limit, act.guest, self._told))
+
+    def _drop(self, guest: str, now: int) -> None:
+        """Take a guest's seat away, and let those try that waited for its cores."""
+        seat = self._seats.pop(guest)
+        if seat.hold is None:
+            self._locks.leave(guest)
+        else:
+            self._locks.release(seat.hold)
+        for core in seat.cores:
+            waiters = self._locks.waiters(core)
+            if waiters and self._locks.hold_of(core) is None:
+                self._try(waiters[0], self._seats[waiters[0]], now)

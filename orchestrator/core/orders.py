@@ -1,0 +1,54 @@
+"""What comes out of the scheduler: what it wants done, and what it tells. Values only; times in nanoseconds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.steps import End, Launch
+
+
+class Freeze(NamedTuple):
+    """Keep every thread of a quarantined guest from running, without its help."""
+
+    guest: str
+
+
+class Kill(NamedTuple):
+    """End a quarantined guest's process, without its help."""
+
+    guest: str
+
+
+Order: TypeAlias = Launch | End | Continue | Halt | Freeze | Kill
+
+
+class Happening(StrEnum):
+    """What a notice tells."""
+
+    TURN_BEGAN = "turn began"
+    TURN_ENDED = "turn ended"
+    ENLISTED = "takes turns"
+    DISCHARGED = "takes no turns"
+    RESIZED = "shared pool resized"
+    DONE = "done"
+    UNDONE = "undone"
+    QUARANTINED = "quarantined"
+    GONE = "gone"
+
+
+class Notice(NamedTuple):
+    """Something that happened at `at`, to these cores where there are any.
+
+    `since` is when the turn that ended, or the wait before a turn that began, had begun; `latest` is by when that
+    turn had to begin, by the bound, and 0 for an exclusive guest. `why` says what went wrong, where something did.
+    """
+
+    what: Happening
+    guest: str
+    at: int
+    cores: tuple[int, ...] = ()
+    since: int = 0
+    latest: int = 0
+    why: str = ""

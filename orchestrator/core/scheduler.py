@@ -1,0 +1,176 @@
+"""The scheduler's mind as one state machine without effects: requests, confirmations and time go in, acts come out.
+
+Whoever has the effects (the engine; the simulator) does what `acts` returns, in any order in which acts of one guest
+keep theirs, and says what became of each: `done`, `failed`, or `gone` for a process that is no more. After each call
+there may be new acts and `notices`, and `next_event` tells when to call `tick` if nothing happens before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.core.books import Books
+from orchestrator.core.explain import Explanation, Timetable, explain
+from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.locks import LockState
+from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
+from orchestrator.core.placement import Refusal
+from orchestrator.core.plan import Plan, Request, decide
+from orchestrator.core.policy import Policy
+from orchestrator.core.sharing import Turn, Wait
+from orchestrator.core.snapshot import Snapshot, Standing
+from orchestrator.core.steps import Launch
+from orchestrator.core.topology import Topology
+from orchestrator.core.turnover import Turnover
+from orchestrator.core.works import Works
+
+
+class Scheduler:
+    """Who runs where and when on one host; the only writer of its locks, rotation and books.
+
+    Calls are made in order of time, `now` in nanoseconds of one monotonic clock. Growth: a request grows with the
+    guests and the host's CPUs, a tick as `Rotation.tick`, a confirmation with the cores that change hands.
+    """
+
+    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
+        """Begin with an idle pool; `weights` are those of owners, 100 where there is none."""
+        self._policy = policy.rotation
+        self._books = Books(topology, policy)
+        self._turnover = Turnover(self._books.pool, self._books.groups, policy.rotation, weights or {})
+        self._works = Works(self._books, self._turnover)
+        self._graces: deque[tuple[int, str]] = deque()
+        self._orders: list[Freeze | Kill] = []
+
+    # What goes in.
+
+    def request(self, request: Request, now: int) -> Plan | Refusal:
+        """Decide about a request, and begin to carry the plan out. Raises UsageError as `plan.decide`."""
+        outcome = decide(self.snapshot(now), request)
+        if isinstance(outcome, Plan):
+            self._works.begin(outcome, now)
+            self._settle(now)
+        return outcome
+
+    def tick(self, now: int) -> None:
+        """Let time pass."""
+        for guest in self._turnover.handovers.overdue(now):
+            self._quarantine(guest, f"it did not confirm within {self._policy.confirm}", now)
+        while self._graces and self._graces[0][0] <= now:
+            _, guest = self._graces.popleft()
+            if self._is_quarantined(guest):
+                self._orders.append(Kill(guest))
+        self._works.changed = True
+        self._settle(now)
+
+    def done(self, order: Order, now: int) -> None:
+        """Note that what was wanted has been done and confirmed. What comes too late to matter changes nothing."""
+        guest = order.guest
+        if guest not in self._books or self._is_quarantined(guest):
+            return
+        match order:
+            case Continue():
+                self._turnover.continued(order, now)
+            case Halt():
+                self._turnover.halted(order, now)
+            case Launch():
+                self._turnover.handovers.launched(guest, order.placement.held)
+        if guest in self._works:
+            self._works.drive(guest, now, order)
+        self._settle(now)
+
+    def failed(self, order: Order, why: str, now: int) -> None:
+        """Note that an act has failed. A launch is undone with its plan; a guest that does not obey is quarantined."""
+        guest = order.guest
+        if isinstance(order, Launch) and guest in self._works:
+            self._works.take_back(guest, why, now)
+        elif not isinstance(order, Freeze | Kill):
+            self._quarantine(guest, why, now)
+        self._settle(now)
+
+    def gone(self, guest: str, why: str, now: int) -> None:
+        """Note that a guest's process is no more; its cores are given on. Fine if the guest is not known."""
+        if guest in self._books:
+            self._works.gone(guest, why, now)
+            self._settle(now)
+
+    # What comes out.
+
+    def orders(self) -> list[Order]:
+        """Return what has to be done since the last call."""
+        orders: list[Order] = [*self._works.orders, *self._orders, *self._turnover.handovers.acts()]
+        self._works.orders.clear()
+        self._orders.clear()
+        return orders
+
+    def notices(self) -> list[Notice]:
+        """Return what has happened since the last call."""
+        notices, self._turnover.notices = self._turnover.notices, []
+        return notices
+
+    def next_event(self) -> int | None:
+        """Return when to `tick` next, if nothing else comes before; None if there is no need."""
+        grace = self._graces[0][0] if self._graces else None
+        moments = (self._turnover.rotation.next_event(), self._turnover.handovers.deadline(), grace)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def snapshot(self, now: int) -> Snapshot:
+        """Return the present state as decisions see it. Growth: linear in the guests."""
+        return self._books.snapshot(now)
+
+    def knows(self, guest: str) -> bool:
+        """Whether a guest is in the books."""
+        return guest in self._books
+
+    def locks(self) -> LockState:
+        """Return who holds and who awaits which cores. Growth: n log n in the holds."""
+        return self._turnover.handovers.locks()
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Return the turns that shared guests take, as decided, soonest over first. Growth: n log n."""
+        return self._turnover.rotation.turns()
+
+    def waits(self, now: int) -> tuple[Wait, ...]:
+        """Return the shared guests that wait, in the order in which they are served. Growth: n log n."""
+        return self._turnover.rotation.waits(now)
+
+    def explain(self, guest: str, now: int) -> Explanation:
+        """Say why a guest waits or where it runs. Raises UsageError if it is not known. Growth: n log n."""
+        waits = self.waits(now)
+        waiting = any(wait.guest == guest for wait in waits)
+        timetable = Timetable(
+            turns=self.turns(),
+            waits=waits,
+            locks=self.locks(),
+            rivals=self._turnover.rotation.holders(guest, now) if waiting else (),
+        )
+        return explain(self.snapshot(now), timetable, guest)
+
+    # Guests that do not obey.
+
+    def _is_quarantined(self, guest: str) -> bool:
+        return guest in self._books and self._books[guest].standing is Standing.QUARANTINED
+
+    def _quarantine(self, guest: str, why: str, now: int) -> None:
+        """Keep a guest's cores from everybody until its process is gone, and see to that."""
+        if guest not in self._books or self._is_quarantined(guest):
+            return
+        self._works.drop(guest)
+        known, cores = self._books[guest], self._turnover.handovers.cores(guest)
+        kept = tuple(sorted({*cores, *known.kept}))
+        self._books.enter(guest, replace(known, standing=Standing.QUARANTINED, kept=kept))
+        self._turnover.forget(guest, now)
+        self._works.share(self._books.shared.difference(kept), now)
+        self._orders.append(Freeze(guest))
+        self._graces.append((now + self._policy.grace, guest))
+        self._turnover.notices.append(Notice(Happening.QUARANTINED, guest, now, kept, why=why))
+
+    def _settle(self, now: int) -> None:
+        """Decide anew as long as something has changed."""
+        handovers, works = self._turnover.handovers, self._works
+        while works.changed or handovers.has_granted:
+            works.changed = False
+            self._turnover.tick(now)
+            for guest in handovers.granted():
+                works.drive(guest, now)

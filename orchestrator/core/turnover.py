@@ -1,0 +1,116 @@
+"""Turns as they are really taken: the rotation's decisions, carried out by hand-overs and charged as confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestrator.core.handover import Continue, Halt, Handovers
+from orchestrator.core.locks import Locks
+from orchestrator.core.orders import Happening, Notice
+from orchestrator.core.policy import RotationPolicy
+from orchestrator.core.pool import Pool
+from orchestrator.core.rotation import Rotation
+from orchestrator.core.sharing import Guest, Run, Stop
+
+
+class Turnover:
+    """The rotation of shared guests, and the hand-overs of all guests. Growth: as of `Rotation` and `Handovers`.
+
+    `notices` are those of turns, and of who takes them; whoever reads them clears them.
+    """
+
+    def __init__(
+        self, pool: Pool, groups: Sequence[Sequence[int]], policy: RotationPolicy, weights: Mapping[str, int]
+    ) -> None:
+        self.handovers = Handovers(Locks(pool), policy.confirm)
+        self.rotation = Rotation(policy.rules(), groups)
+        for owner, weight in weights.items():
+            self.rotation.weigh_owner(owner, weight)
+        self.notices: list[Notice] = []
+        self._enlisted: set[str] = set()
+        self._began: dict[str, int] = {}
+        # What each guest was told last: the turn it is to take, and the end of one that is not confirmed yet.
+        self._runs: dict[str, Run] = {}
+        self._stops: dict[str, Stop] = {}
+
+    def share(self, cores: Iterable[int], now: int) -> None:
+        """Let shared guests have these cores only."""
+        shared = tuple(sorted(cores))
+        self.rotation.set_cores(shared, now)
+        self._tell(Happening.RESIZED, "", now, shared)
+
+    def enlist(self, guest: Guest, now: int) -> None:
+        """Let a shared guest take turns, for the first time or again."""
+        if guest.id in self._enlisted:
+            self.rotation.unblock(guest.id, now)
+        else:
+            self._enlisted.add(guest.id)
+            self.rotation.add(guest, now)
+        self._tell(Happening.ENLISTED, guest.id, now)
+
+    def discharge(self, guest: str, now: int) -> None:
+        """Let a shared guest take no turns; one that it is taking is stopped."""
+        stop = self.rotation.block(guest, now)
+        if stop is not None:
+            self._stop(stop, now)
+        self._tell(Happening.DISCHARGED, guest, now)
+
+    def forget(self, guest: str, now: int) -> None:
+        """Strike a guest that takes no turns any more, whatever it was doing; fine if it is not in the rotation."""
+        if guest in self._enlisted:
+            self._enlisted.remove(guest)
+            self.rotation.remove(guest, now)
+            self._tell(Happening.DISCHARGED, guest, now)
+        self._runs.pop(guest, None)
+        self._stops.pop(guest, None)
+
+    def tick(self, now: int) -> None:
+        """Decide whose turn it is, and begin the hand-overs."""
+        decisions = self.rotation.tick(now)
+        for stop in decisions.stops:
+            self._stop(stop, now)
+        for run in decisions.runs:
+            self._runs[run.guest] = run
+            self.handovers.assign(run.guest, run.cores, now)
+
+    def continued(self, order: Continue, now: int) -> None:
+        """Note that a guest has confirmed that it runs."""
+        guest = order.guest
+        if self.handovers.continued(guest, now):
+            self._began[guest] = now
+            run = self._runs.get(guest)
+            since, latest = (run.since, run.latest) if run else (now, 0)
+            self.notices.append(Notice(Happening.TURN_BEGAN, guest, now, order.cores, since, latest))
+
+    def halted(self, order: Halt, now: int) -> None:
+        """Note that a guest has confirmed that it stands still, and charge it for the time it has run."""
+        guest = order.guest
+        if self.handovers.halted(guest, now):
+            ran = now - self._end(guest, order.cores, now)
+            stop = self._stops.pop(guest, None)
+            if stop is not None:
+                self.rotation.charge(stop, ran)
+
+    def gone(self, guest: str, now: int) -> None:
+        """Note that a guest's process is no more."""
+        if guest in self._began:
+            self._end(guest, self.handovers.cores(guest), now)
+        self.handovers.gone(guest, now)
+
+    def _end(self, guest: str, cores: tuple[int, ...], now: int) -> int:
+        """Tell that a turn is over, and return when it had begun."""
+        began = self._began.pop(guest)
+        self._tell(Happening.TURN_ENDED, guest, now, cores, began)
+        return began
+
+    def _stop(self, stop: Stop, now: int) -> None:
+        guest = stop.guest
+        never_ran = guest in self._stops  # the stop of the turn before is not confirmed yet
+        self.handovers.halt(guest, now)
+        if never_ran or self.handovers.phase(guest) is None:
+            self.rotation.charge(stop, 0)
+        else:
+            self._stops[guest] = stop
+
+    def _tell(self, what: Happening, guest: str, at: int, cores: tuple[int, ...] = (), since: int = 0) -> None:
+        self.notices.append(Notice(what, guest, at, cores, since))

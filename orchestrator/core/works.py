@@ -1,0 +1,198 @@
+"""Plans on their way: taken step by step, each when the one before is confirmed, and taken back on failure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+from orchestrator.core.books import Books
+from orchestrator.core.handover import Phase
+from orchestrator.core.orders import Happening, Notice, Order
+from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest, aftermath
+from orchestrator.core.sharing import Guest
+from orchestrator.core.snapshot import Known, Standing, gang_width
+from orchestrator.core.steps import (
+    Act,
+    Change,
+    Discharge,
+    End,
+    Enlist,
+    Forget,
+    Launch,
+    Lock,
+    Restore,
+    Resume,
+    Suspend,
+    Unlock,
+    Withhold,
+)
+from orchestrator.core.turnover import Turnover
+
+_UNDER_WAY = {StopGuest: Standing.STOPPING, PauseGuest: Standing.PAUSING, ResumeGuest: Standing.RESUMING}
+_AFTERWARDS = {StartGuest: Standing.ACTIVE, PauseGuest: Standing.PAUSED, ResumeGuest: Standing.ACTIVE}
+
+
+@dataclass(slots=True)
+class _Work:
+    """A plan that is being carried out, or taken back because of `failure`.
+
+    `steps` are those left, of which the first may have `begun`; `done` counts the plan's that were taken.
+    """
+
+    plan: Plan
+    before: Standing | None
+    steps: deque[Change | Act]
+    begun: bool = False
+    done: int = 0
+    failure: str = ""
+
+
+class Works:
+    """All plans that are being carried out, at most one for each guest.
+
+    `orders` are the launches and ends that are due; `changed` says that the rotation has to decide anew. Whoever
+    reads them resets them. Each call grows with the plan's steps and, where the shared pool changes, with the pool.
+    """
+
+    def __init__(self, books: Books, turnover: Turnover) -> None:
+        self._books = books
+        self._turnover = turnover
+        self._works: dict[str, _Work] = {}
+        self.orders: list[Order] = []
+        self.changed = False
+
+    def __contains__(self, guest: str) -> bool:
+        return guest in self._works
+
+    def begin(self, plan: Plan, now: int) -> None:
+        """Enter in the books what a plan is about, and take its first steps."""
+        request, guest = plan.request, plan.request.guest
+        if not plan.steps:
+            return
+        before = None
+        if isinstance(request, StartGuest) and plan.placement is not None:
+            exclusive = isinstance(plan.steps[0].do, Withhold)
+            known = Known(
+                spec=request.spec,
+                owner=request.owner,
+                priority=request.priority,
+                standing=Standing.STARTING,
+                placement=plan.placement,
+                kept=plan.placement.held if exclusive else (),
+            )
+            self._books.enter(guest, known)
+        else:
+            before = self._books[guest].standing
+            self._books.move(guest, _UNDER_WAY[type(request)])
+        self._works[guest] = _Work(plan, before, deque(step.do for step in plan.steps))
+        self.drive(guest, now)
+
+    def drive(self, guest: str, now: int, done: Order | None = None) -> None:
+        """Take the steps of a guest's plan until one has to be waited for; `done` is what was just confirmed."""
+        work = self._works.get(guest)
+        if work is None:
+            return
+        while work.steps:
+            if not work.begun:
+                work.begun = True
+                self._take(guest, work.steps[0], now)
+            if not self._is_taken(guest, work.steps[0], done):
+                return
+            work.steps.popleft()
+            work.begun = False
+            work.done += 1
+        del self._works[guest]
+        self._conclude(guest, work, now)
+
+    def take_back(self, guest: str, why: str, now: int) -> None:
+        """Undo what has been done of a guest's plan, whose present step has failed."""
+        work = self._works[guest]
+        work.steps, work.begun, work.failure = deque(work.plan.undo(work.done)), False, why
+        self.drive(guest, now)
+
+    def drop(self, guest: str) -> None:
+        """Carry a guest's plan out no further, and take nothing of it back; fine if there is none."""
+        self._works.pop(guest, None)
+
+    def gone(self, guest: str, why: str, now: int) -> None:
+        """Clear away after a guest whose process has ended; if that was the plan, go on with it."""
+        work = self._works.get(guest)
+        if work is not None and isinstance(work.steps[0], End):
+            self.drive(guest, now, work.steps[0])
+            return
+        self.drop(guest)
+        for change in aftermath(guest, self._books[guest]):
+            self._take(guest, change, now)
+        self._turnover.notices.append(Notice(Happening.GONE, guest, now, why=why))
+
+    def share(self, cores: frozenset[int], now: int) -> None:
+        """Let shared guests have these pool cores only."""
+        self.changed = True
+        self._books.shared = cores
+        self._turnover.share(cores, now)
+
+    def _is_taken(self, guest: str, step: Change | Act, done: Order | None) -> bool:
+        phase = self._turnover.handovers.phase(guest)
+        match step:
+            case Launch() | End():
+                return done == step
+            case Lock():
+                return phase is Phase.HELD
+            case Resume():
+                return phase is Phase.RUNNING
+            case Suspend() | Discharge():
+                return phase in (None, Phase.HELD)
+            case _:
+                return True
+
+    def _conclude(self, guest: str, work: _Work, now: int) -> None:
+        if work.failure and work.before is None:
+            self._books.strike(guest)
+        elif guest in self._books:
+            standing = work.before if work.failure else _AFTERWARDS.get(type(work.plan.request))
+            self._books.move(guest, standing or Standing.ACTIVE)
+        what = Happening.UNDONE if work.failure else Happening.DONE
+        self._turnover.notices.append(Notice(what, guest, now, why=work.failure))
+
+    def _take(self, guest: str, step: Change | Act, now: int) -> None:
+        handovers = self._turnover.handovers
+        self.changed = True
+        match step:
+            case Launch() | End():
+                self.orders.append(step)
+            case Resume():
+                handovers.resume(guest, now)
+            case Suspend():
+                handovers.halt(guest, now)
+            case _:
+                self._change(guest, step, now)
+
+    def _change(self, guest: str, step: Change, now: int) -> None:
+        turnover, books = self._turnover, self._books
+        match step:
+            case Withhold(cores):
+                self.share(books.shared.difference(cores), now)
+            case Restore(cores):
+                books.enter(guest, replace(books[guest], kept=()))
+                self.share(books.shared.union(cores), now)
+            case Lock(_, cores):
+                turnover.handovers.lock(guest, cores, now)
+            case Unlock():
+                turnover.gone(guest, now)
+            case Enlist():
+                turnover.enlist(self._as_sharer(guest), now)
+            case Discharge():
+                turnover.discharge(guest, now)
+            case Forget():
+                turnover.forget(guest, now)
+                books.strike(guest)
+
+    def _as_sharer(self, guest: str) -> Guest:
+        known = self._books[guest]
+        return Guest(
+            id=guest,
+            owner=known.owner,
+            width=gang_width(known.spec, self._books.units),
+            weight=known.spec.weight,
+            priority=known.priority,
+        )

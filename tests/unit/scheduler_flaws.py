@@ -1,0 +1,43 @@
+"""Schedulers with one flaw each, which the checks must find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from orchestrator.core.locks import Busy, Hold, Locks
+from orchestrator.core.policy import Policy
+from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.topology import Topology
+from tests.unit.rotation_flaws import BackfillsForEver
+
+
+class _OpenLocks(Locks):
+    def acquire(self, holder: str, cores: Iterable[int], now: int) -> Hold | Busy:
+        for core in cores:
+            hold = self.hold_of(core)
+            if hold is not None:
+                self.release(hold)
+        return super().acquire(holder, cores, now)
+
+
+class NeverAsksTheLocks(Scheduler):
+    """Lets the next guest run before the last has confirmed its stop."""
+
+    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
+        super().__init__(topology, policy, weights)
+        self._turnover.handovers._locks = _OpenLocks(topology.pool)
+
+
+class Starves(Scheduler):
+    """Lets whoever fits run before a wide gang, for ever."""
+
+    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
+        super().__init__(topology, policy, weights)
+        self._turnover.rotation = BackfillsForEver(policy.rotation.rules(), self._books.groups)
+
+
+class ForgetsCores(Scheduler):
+    """Does not note that a process has gone."""
+
+    def gone(self, guest: str, why: str, now: int) -> None:
+        pass
