@@ -22,7 +22,7 @@ class Books:
         self.pool = topology.pool
         self.groups = unit_groups(topology, split_cores=policy.cores.split_cores)
         self.units = Units(self.groups)
-        self.shared = self.pool.cores
+        self.share(self.pool.cores)
         self._guests: dict[str, Known] = {}
         self._gangs: dict[int, int] = {}
 
@@ -53,6 +53,11 @@ class Books:
         """Note how a guest stands now."""
         self.enter(guest, replace(self._guests[guest], standing=standing))
 
+    def share(self, cores: frozenset[int]) -> None:
+        """Note which cores shared guests may have."""
+        self.shared = cores
+        self.usable = self.units.within(cores)
+
     def need(self, known: Known) -> int:
         """Return how many units a shared guest holds in its turn."""
         return self.units.need(gang_width(known.spec, self.units))
@@ -66,6 +71,7 @@ class Books:
             pool=self.pool,
             units=self.units,
             shared=self.shared,
+            usable=self.usable,
             guests=dict(self._guests),
             gangs=dict(self._gangs),
         )

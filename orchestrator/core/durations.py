@@ -90,6 +90,7 @@ class Spread(tuple[Duration, Duration]):
 def about(nanoseconds: int) -> str:
     """Return a length of time for people to read, rounded to three digits: ``"1.25 s"``, ``"85 ms"``, ``"3 min"``."""
     for unit in ("d", "h", "min", "s", "ms", "us"):
-        if abs(nanoseconds) >= _UNITS[unit]:
-            return f"{nanoseconds / _UNITS[unit]:.3g} {unit}"
+        count = nanoseconds / _UNITS[unit]
+        if abs(count) >= 1:
+            return f"{count:.3g} {unit}" if abs(count) < 999.5 else f"{count:.0f} {unit}"
     return f"{nanoseconds} ns" if nanoseconds else "0 s"

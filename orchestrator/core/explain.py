@@ -178,7 +178,7 @@ def _for_room(
 ) -> Iterator[str]:
     """Say which cores it lacks, and who has them."""
     units, now = snapshot.units, snapshot.now
-    need, size = units.need(gang_width(known.spec, units)), units.within(snapshot.shared).bit_count()
+    need, size = units.need(gang_width(known.spec, units)), snapshot.usable.bit_count()
     cores = "cores" if units.threads == 1 else "physical cores"
     if wait.latest is None:
         kept = ", ".join(f"{holder.guest} keeps {format_cpulist(holder.cores)}" for holder in keepers)

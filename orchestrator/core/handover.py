@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from orchestrator.core.locks import Busy, Hold, Locks, LockState
+from orchestrator.core.locks import Hold, Locks, LockState
 
 
 class Phase(Enum):
@@ -215,10 +215,11 @@ class Handovers:
             self._locks.wait(guest, seat.cores)
 
     def _try(self, guest: str, seat: _Seat, now: int) -> bool:
-        outcome = self._locks.acquire(guest, seat.cores, now)
-        if isinstance(outcome, Busy):
+        if not self._locks.could_acquire(guest, seat.cores):
             return False
-        seat.hold = outcome
+        hold = self._locks.acquire(guest, seat.cores, now)
+        assert isinstance(hold, Hold)
+        seat.hold = hold
         if seat.keeps:
             seat.phase = Phase.HELD
             self._granted.append(guest)
@@ -250,6 +251,6 @@ class Handovers:
         else:
             self._locks.release(seat.hold)
         for core in seat.cores:
-            waiters = self._locks.waiters(core)
-            if waiters and self._locks.hold_of(core) is None:
-                self._try(waiters[0], self._seats[waiters[0]], now)
+            waiter = self._locks.next_for(core)
+            if waiter is not None:
+                self._try(waiter, self._seats[waiter], now)

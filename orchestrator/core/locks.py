@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.core.pool import Pool
 from orchestrator.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """A gang's hold on its cores, ascending, since when, and the fencing token that proves which hold it is.
 
     Tokens only grow: whoever comes with a smaller one than a core's present hold acts late.
@@ -78,17 +78,27 @@ class Locks:
         it longer. Who gets its cores waits no more. Raises ReservedCoreError for a core outside the pool, and
         UsageError if no core is named.
         """
-        wanted = tuple(sorted(self._pool.check(cores)))
+        wanted = tuple(sorted(set(cores)))
+        if not self._pool.cores.issuperset(wanted):
+            self._pool.check(wanted)
         if not wanted:
             raise UsageError(f"{holder}: a gang needs at least one core")
-        in_the_way = [(core, other) for core in wanted if (other := self._before(holder, core)) is not None]
-        if in_the_way:
-            return Busy(tuple(in_the_way))
+        if not self.could_acquire(holder, wanted):
+            others = ((core, self._before(holder, core)) for core in wanted)
+            return Busy(tuple((core, other) for core, other in others if other is not None))
         self.leave(holder)
         self._last_token += 1
         hold = Hold(holder, wanted, now, self._last_token)
         self._by_core |= dict.fromkeys(wanted, hold)
         return hold
+
+    def could_acquire(self, holder: str, cores: Iterable[int]) -> bool:
+        """Whether `acquire` would give these cores now."""
+        by_core, queues = self._by_core, self._queues
+        for core in cores:
+            if core in by_core or (core in queues and next(iter(queues[core])) != holder):
+                return False
+        return True
 
     def release(self, hold: Hold) -> bool:
         """Give all cores of a hold back; False, and nothing changes, if it is not current any more."""
@@ -129,6 +139,12 @@ class Locks:
             del queue[waiter]
             if not queue:
                 del self._queues[core]
+
+    def next_for(self, core: int) -> str | None:
+        """Return who is to have a core next: who waits for it longest, if it is free and anybody does."""
+        if core in self._by_core or core not in self._queues:
+            return None
+        return next(iter(self._queues[core]))
 
     def waiters(self, core: int) -> tuple[str, ...]:
         """Return who waits for a core, first come first."""

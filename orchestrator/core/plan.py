@@ -210,7 +210,7 @@ def _place_shared(snapshot: Snapshot, spec: GuestSpec) -> Placement | Refusal:
         reasons.append(Reason("cores with an SMT sibling", str(spec.cores_needed), "0"))
     if reasons:
         return Refusal(tuple(reasons))
-    usable, need = units.within(snapshot.shared), units.need(gang_width(spec, units))
+    usable, need = snapshot.usable, units.need(gang_width(spec, units))
     first = sum(width * count for width, count in snapshot.gangs.items()) % usable.bit_length()
     beyond = usable >> first << first
     chosen = _lowest(beyond if beyond.bit_count() >= need else usable, need)
@@ -219,7 +219,7 @@ def _place_shared(snapshot: Snapshot, spec: GuestSpec) -> Placement | Refusal:
 
 def _too_wide(snapshot: Snapshot, spec: GuestSpec) -> Iterator[Reason]:
     units = snapshot.units
-    need, size = units.need(gang_width(spec, units)), units.within(snapshot.shared).bit_count()
+    need, size = units.need(gang_width(spec, units)), snapshot.usable.bit_count()
     if need > size:
         kept = "; ".join(
             f"{name} keeps {format_cpulist(known.kept)}"

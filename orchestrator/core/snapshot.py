@@ -64,7 +64,7 @@ class Snapshot:
     """One moment, `now` in nanoseconds; `guests` are by name.
 
     `units` are those of the whole pool (which of them are free is not looked at), `shared` the cores that nobody
-    keeps, over which shared guests rotate. `gangs` counts the guests that take turns, by the units they need.
+    keeps, over which shared guests rotate, and `usable` the units that are wholly among them. `gangs` counts the guests that take turns, by the units they need.
     """
 
     now: int
@@ -73,6 +73,7 @@ class Snapshot:
     pool: Pool
     units: Units
     shared: frozenset[int]
+    usable: int
     guests: Mapping[str, Known] = field(default_factory=dict)
     gangs: Mapping[int, int] = field(default_factory=dict)
 

@@ -128,7 +128,7 @@ class Works:
     def share(self, cores: frozenset[int], now: int) -> None:
         """Let shared guests have these pool cores only."""
         self.changed = True
-        self._books.shared = cores
+        self._books.share(cores)
         self._turnover.share(cores, now)
 
     def _is_taken(self, guest: str, step: Change | Act, done: Order | None) -> bool:

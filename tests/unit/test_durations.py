@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cli.duration import parse_duration
-from orchestrator.core.durations import LONGEST, Duration, Spread
+from orchestrator.core.durations import LONGEST, Duration, Spread, about
 from orchestrator.errors import UsageError
 
 MS, S = 10**6, 10**9
@@ -55,6 +55,25 @@ def test_a_part_of_a_nanosecond_and_more_than_a_hundred_years_are_no_durations()
 def test_a_duration_is_written_in_its_largest_whole_unit(nanoseconds: int, text: str) -> None:
     duration = Duration(nanoseconds)
     assert (str(duration), repr(duration), f"{duration}") == (text, text, text)
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0 s"),
+        (999, "999 ns"),
+        (1_234, "1.23 us"),
+        (20 * MS, "20 ms"),
+        (999_960_000, "1000 ms"),
+        (12_345 * MS, "12.3 s"),
+        (100 * S, "1.67 min"),
+        (9_000 * S, "2.5 h"),
+        (10**6 * S, "11.6 d"),
+        (10**8 * S, "1157 d"),
+    ],
+)
+def test_a_length_of_time_is_shown_with_three_digits(nanoseconds: int, text: str) -> None:
+    assert about(nanoseconds) == text
 
 
 @settings(deadline=None)

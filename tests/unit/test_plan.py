@@ -38,6 +38,7 @@ def snapshot(topology: Topology, guests: Mapping[str, Known] | None = None, poli
         pool=topology.pool,
         units=units,
         shared=topology.pool.cores - kept,
+        usable=units.within(topology.pool.cores - kept),
         guests=guests,
         gangs=gangs,
     )
