@@ -64,7 +64,8 @@ class Snapshot:
     """One moment, `now` in nanoseconds; `guests` are by name.
 
     `units` are those of the whole pool (which of them are free is not looked at), `shared` the cores that nobody
-    keeps, over which shared guests rotate, and `usable` the units that are wholly among them. `gangs` counts the guests that take turns, by the units they need.
+    keeps, over which shared guests rotate, and `usable` the units that are wholly among them. `gangs` counts the
+    guests that take turns, by the units they need.
     """
 
     now: int
