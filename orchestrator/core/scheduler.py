@@ -111,9 +111,13 @@ class Scheduler:
 
     def next_event(self) -> int | None:
         """Return when to `tick` next, if nothing else comes before; None if there is no need."""
-        grace = self._graces[0][0] if self._graces else None
-        moments = (self._turnover.rotation.next_event(), self._turnover.handovers.deadline(), grace)
-        return min((moment for moment in moments if moment is not None), default=None)
+        earliest = self._turnover.next_decision
+        deadline = self._turnover.handovers.deadline()
+        if earliest is None or (deadline is not None and deadline < earliest):
+            earliest = deadline
+        if self._graces and (earliest is None or self._graces[0][0] < earliest):
+            earliest = self._graces[0][0]
+        return earliest
 
     def snapshot(self, now: int) -> Snapshot:
         """Return the present state as decisions see it. Growth: linear in the guests."""

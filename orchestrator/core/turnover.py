@@ -16,7 +16,8 @@ from orchestrator.core.sharing import Guest, Run, Stop
 class Turnover:
     """The rotation of shared guests, and the hand-overs of all guests. Growth: as of `Rotation` and `Handovers`.
 
-    `notices` are those of turns, and of who takes them; whoever reads them clears them.
+    `notices` are those of turns, and of who takes them; whoever reads them clears them. `next_decision` is when to
+    `tick` next, if nothing changes before; None if there is no need.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Turnover:
         for owner, weight in weights.items():
             self.rotation.weigh_owner(owner, weight)
         self.notices: list[Notice] = []
+        self.next_decision: int | None = None
         self._enlisted: set[str] = set()
         self._began: dict[str, int] = {}
         # What each guest was told last: the turn it is to take, and the end of one that is not confirmed yet.
@@ -72,6 +74,7 @@ class Turnover:
         for run in decisions.runs:
             self._runs[run.guest] = run
             self.handovers.assign(run.guest, run.cores, now)
+        self.next_decision = self.rotation.next_event()
 
     def continued(self, order: Continue, now: int) -> None:
         """Note that a guest has confirmed that it runs."""
