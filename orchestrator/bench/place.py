@@ -70,7 +70,7 @@ def measure(sizes: Iterable[int] = SIZES, seconds: float = 1.0) -> PlaceReport:
     """
     nova = nova_version()
     rates = tuple(_rate(cores, nova is not None, seconds) for cores in sizes)
-    return PlaceReport(cpu=_cpu_name(), python=platform.python_version(), nova=nova, rates=rates)
+    return PlaceReport(cpu=cpu_name(), python=platform.python_version(), nova=nova, rates=rates)
 
 
 def describe(report: PlaceReport) -> dict[str, object]:
@@ -130,7 +130,8 @@ def _nodes(cores: int) -> Sequence[range]:
     return [range(first, first + CORES_PER_NODE) for first in range(0, cores, CORES_PER_NODE)]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what this machine's CPU is called."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())

@@ -39,5 +39,34 @@ def place(json: JsonFlag = False) -> None:
     )
 
 
+@app.command()
+def tick(json: JsonFlag = False) -> None:
+    """Measure a scheduling decision, in microseconds, with up to 10,000 waiting guests, beside sorting them all."""
+    report = wiring.bench.tick()
+    if json:
+        print_json(wiring.bench.describe_tick(report))
+        return
+    typer.echo(f"{report.cpu}, Python {report.python}; microseconds of CPU time for each decision")
+    print_table(
+        ("WAITING", "CORES", "SLICES END", "DECISIONS", "MEAN", "MEDIAN", "P99", "WORST", "RATIO"),
+        (
+            (
+                size.waiting,
+                size.cores,
+                name,
+                cost.decisions,
+                *(f"{value:,.1f}" for value in (cost.mean, cost.median, cost.p99, cost.worst)),
+                _figure(ratio),
+            )
+            for size in report.ticks
+            for name, cost, ratio in (
+                ("together", size.together, None),
+                ("apart", size.apart, None),
+                ("apart, by sorting", size.sorting, size.ratio),
+            )
+        ),
+    )
+
+
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"

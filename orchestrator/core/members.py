@@ -16,24 +16,32 @@ class State(Enum):
     RUNNING = "running"
 
 
+# Names of their own: a member of an enumeration takes longer to look up than a function to call.
+AWAY, WAITING, RUNNING = State
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Member(Share):
     """A shared guest and its place in the rotation.
 
     `need` is in units. While it waits: `place` in the order of waits, `since` when, `due` from when it goes before
-    all others, `latest` the promise (None: wider than the pool). While it runs: `started`, `until` the end of its
-    slice, `floor` the end of its minimum run, `paid_to` the moment up to which its time is paid. `units` and
-    `cores` are those it had last, `terms` its class and whether the turn is borrowed.
+    all others, `period` the time in which a fair rotation comes round to it, as of the state of weights `weighed`,
+    `latest` the promise (None: wider than the pool). While it runs: `started`, `until` the end of its slice, `floor`
+    the end of its minimum run, `paid_to` the moment up to which its time is paid. `units` and `cores` are those it
+    had last, `terms` and `entry` say where `Turns` keeps it, `ripens` when `Order` looks whether it is due.
     """
 
     id: str
     width: int
     need: int
     account: Account
-    state: State = State.AWAY
+    state: State = AWAY
     place: int = 0
     since: int = 0
     due: int = 0
+    period: int = 0
+    weighed: int = 0
+    ripens: int | None = None
     latest: int | None = None
     started: int = 0
     until: int = 0
@@ -41,7 +49,8 @@ class Member(Share):
     paid_to: int = 0
     units: int = 0
     cores: tuple[int, ...] = ()
-    terms: tuple[int, bool] = (0, False)
+    terms: tuple[int, bool, int, int] = (0, False, 0, 0)
+    entry: int = 0
 
     def rank(self, now: int) -> tuple[int, ...]:
         """Return the sort key of the order in which waiting guests are served, if they fit."""
@@ -52,21 +61,22 @@ class Member(Share):
 
 
 def _in_account(member: Member, _: int, tag: int, place: int) -> int | None:
-    return tag if place == member.place and tag == member.tag and member.state is State.WAITING else None
+    return tag if place == member.place and tag == member.tag and member.state is WAITING else None
 
 
 def in_due(member: Member, _: int, place: int, __: int) -> int | None:
     """Check an entry of the line of due members."""
-    return place if place == member.place and member.state is State.WAITING else None
+    return place if place == member.place and member.state is WAITING else None
 
 
 def _in_tier(account: Account, line: int, tag: int, _: int) -> int | None:
     if account.listed.get(line) != tag:
         return None
-    if not account.waiting if line == ALL else line not in account.waiting:
+    if line not in account.waiting and not (line == ALL and account.waiting):
         del account.listed[line]
         return None
-    account.listed[line] = account.tag
+    if account.tag != tag:
+        account.listed[line] = account.tag
     return account.tag
 
 
@@ -94,22 +104,23 @@ class Account(Share):
             self.listed[line] = self.tag
             self.tier.lines.push(line, self.tag, self.index, self)
 
-    def list_member(self, member: Member) -> None:
-        """Let a waiting member of this account stand where its tag puts it."""
-        self.lines.push(ALL, member.tag, member.place, member)
-        self.lines.push(member.need, member.tag, member.place, member)
-
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Tier:
     """One priority class; `load` is the weight of its owners that have a guest running or waiting.
 
-    `burden` is that of the classes above it as well.
+    `burden` is that of the classes above it as well; `widest` the most units that a guest of it ever needed.
     """
 
     priority: int
     load: int = 0
     burden: int = 0
     front: int = 0
+    widest: int = 0
     accounts: dict[str, Account] = field(default_factory=dict)
     lines: Lines[Account] = field(default_factory=lambda: Lines(_in_tier))
+
+    def first(self, limit: int) -> Member | None:
+        """Return the first in order of those that wait for at most `limit` units."""
+        account = self.lines.top(ALL) if limit >= self.widest else self.lines.first(limit)
+        return account.lines.first(limit) if account is not None else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
-from orchestrator.core.members import Account, Member, State, Tier, in_due
+from orchestrator.core.members import AWAY, WAITING, Account, Member, Tier, in_due
 from orchestrator.core.shares import ALL, Lines, Share
 from orchestrator.core.sharing import Rules
 
@@ -44,6 +44,7 @@ class Order:
         self._places = 0
         self._due: Lines[Member] = Lines(in_due)
         self._ripening: list[tuple[int, int, Member]] = []
+        self._weighed = 0  # counts the changes by which the members' periods change
         self.members: dict[str, Member] = {}
         self.size = size
         self.waiting = self.waiting_units = 0
@@ -60,6 +61,7 @@ class Order:
             account = Account(weight=share, owner=owner, index=len(tier.accounts), tier=tier)
             tier.accounts[owner] = account
         width, need = extent
+        tier.widest = max(tier.widest, need)
         member = Member(weight=weight, id=guest, width=width, need=need, account=account)
         member.raise_to(account.front + member.worth(self._turn * need))
         self.members[guest] = member
@@ -68,6 +70,7 @@ class Order:
     def weigh_owner(self, owner: str, weight: int) -> None:
         """Set an owner's weight in every class, from now on. Growth: linear in the classes."""
         self._weights[owner] = weight
+        self._weighed += 1
         for tier in self._tiers.values():
             account = tier.accounts.get(owner)
             if account is not None:
@@ -78,6 +81,7 @@ class Order:
     def join(self, member: Member) -> None:
         """Let a member that was away take part again, without credit for its absence."""
         account = member.account
+        self._weighed += 1
         if not account.load:
             account.tier.load += account.weight
             account.raise_to(account.tier.front)
@@ -88,7 +92,8 @@ class Order:
     def leave(self, member: Member) -> None:
         """Let a member that neither waits nor runs any more be away."""
         account = member.account
-        member.state = State.AWAY
+        self._weighed += 1
+        member.state, member.ripens = AWAY, None
         account.load -= member.weight
         if not account.load:
             account.tier.load -= account.weight
@@ -97,27 +102,42 @@ class Order:
     def enqueue(self, member: Member, now: int, *, keep_place: bool = False) -> None:
         """Let a member wait from now on, or go on with its former wait, which its last turn was too short to end."""
         account, need = member.account, member.need
-        self._forfeit(member, account.front)
-        self._forfeit(account, account.tier.front)
+        if member.tag < account.front:
+            self._forfeit(member, account.front)
+        if account.tag < account.tier.front:
+            self._forfeit(account, account.tier.front)
         if not keep_place:
-            self._places += 1
-            member.place, member.since = self._places, now
-            member.due = now + self._patience + FAIR_PERIODS * self._period(member)
-        member.state = State.WAITING
-        account.waiting[need] = account.waiting.get(need, 0) + 1
-        account.list_member(member)
-        account.list_in_tier(ALL)
-        account.list_in_tier(need)
-        self._ripen_later(member)
-        self._count(member, 1)
+            self._places = member.place = self._places + 1
+            member.since = now
+            if member.weighed != self._weighed:
+                member.weighed, member.period = self._weighed, self._period(member)
+            member.due = now + self._patience + FAIR_PERIODS * member.period
+        member.state = WAITING
+        waiting = account.waiting.get(need, 0)
+        account.waiting[need] = waiting + 1
+        if not waiting:
+            account.list_in_tier(ALL)
+            account.list_in_tier(need)
+        account.lines.push(need, member.tag, member.place, member)
+        if member.ripens is None or member.due < member.ripens:
+            self._ripen_later(member)
+        if need <= self.size:
+            self.waiting += 1
+            self.waiting_units += need
 
-    def dequeue(self, member: Member) -> None:
-        """Let a member wait no more, for whatever reason; its state is the caller's to set."""
-        waiting = member.account.waiting
-        waiting[member.need] -= 1
-        if not waiting[member.need]:
-            del waiting[member.need]
-        self._count(member, -1)
+    def dequeue(self, member: Member, core_time: int = 0) -> None:
+        """Let a member wait no more, and charge core-nanoseconds in advance; its state is the caller's to set."""
+        account, need = member.account, member.need
+        waiting = account.waiting
+        if waiting[need] == 1:
+            del waiting[need]
+        else:
+            waiting[need] -= 1
+        if need <= self.size:
+            self.waiting -= 1
+            self.waiting_units -= need
+        member.pay(core_time)
+        account.pay(core_time)
 
     def pay(self, member: Member, core_time: int) -> None:
         """Charge core-nanoseconds to a member and its owner, or give back what was charged too much."""
@@ -129,8 +149,8 @@ class Order:
         if core_time < 0:
             for line in (ALL, *account.waiting) if account.waiting else ():
                 account.list_in_tier(line)
-        if member.state is State.WAITING:
-            account.list_member(member)
+        if member.state is WAITING:
+            account.lines.push(member.need, member.tag, member.place, member)
 
     def advance(self, member: Member) -> None:
         """Note that service in order has reached this member."""
@@ -140,17 +160,15 @@ class Order:
 
     def first(self, limit: int, now: int) -> Member | None:
         """Return the first in order of those that wait for at most `limit` units."""
-        while self._ripening and self._ripening[0][0] <= now:
-            _, place, member = heappop(self._ripening)
-            self._due.push(ALL, place, 0, member)
-            self._due.push(member.need, place, 0, member)
+        if self._ripening and self._ripening[0][0] <= now:
+            self._ripen(now)
         due = self._due.first(limit)
         if due is not None:
             return due
         for tier in self._tiers.values():
-            account = tier.lines.first(limit)
-            if account is not None:
-                return account.lines.first(limit)
+            member = tier.first(limit)
+            if member is not None:
+                return member
         return None
 
     def queue(self, now: int) -> list[Member]:
@@ -160,6 +178,7 @@ class Order:
     def resize(self, size: int) -> None:
         """Change the pool's size and count anew who could run in it. Growth: linear in the guests."""
         self.size = size
+        self._weighed += 1
         fitting = [member for member in self._all_waiting() if member.need <= size]
         self.waiting, self.waiting_units = len(fitting), sum(member.need for member in fitting)
 
@@ -171,16 +190,11 @@ class Order:
             ahead += member.need if member.need <= self.size else 0
 
     def _all_waiting(self) -> Iterator[Member]:
-        return (member for member in self.members.values() if member.state is State.WAITING)
-
-    def _count(self, member: Member, sign: int) -> None:
-        if member.need <= self.size:
-            self.waiting += sign
-            self.waiting_units += sign * member.need
+        return (member for member in self.members.values() if member.state is WAITING)
 
     def _forfeit(self, share: Share, front: int) -> None:
-        if share.tag < front:
-            share.raise_to(front - share.worth(CREDIT_TURNS * self._slice * self.size))
+        """Take from a share that is behind the front what is beyond the credit it may have."""
+        share.raise_to(front - share.worth(CREDIT_TURNS * self._slice * self.size))
 
     def _period(self, member: Member) -> int:
         """Return how long a fair rotation takes from one of the member's turns to the next, in nanoseconds.
@@ -198,10 +212,23 @@ class Order:
             tier.burden = burden
 
     def _ripen_later(self, member: Member) -> None:
+        """Look at a member when its present wait makes it due; if it is in a later wait by then, look again."""
+        member.ripens = member.due
         heappush(self._ripening, (member.due, member.place, member))
         if len(self._ripening) > 64 + 4 * len(self.members):
-            # Most waits end long before they are due; what they leave here is swept when it outweighs the rest.
-            self._ripening = [
-                entry for entry in self._ripening if entry[2].state is State.WAITING and entry[2].place == entry[1]
-            ]
+            self._ripening = [entry for entry in self._ripening if entry[2].ripens == entry[0]]
             heapify(self._ripening)
+
+    def _ripen(self, now: int) -> None:
+        """Let those stand in the line of due members that are due by now."""
+        while self._ripening and self._ripening[0][0] <= now:
+            moment, _, member = heappop(self._ripening)
+            if member.ripens != moment:
+                continue
+            member.ripens = None
+            if member.state is not WAITING:
+                continue
+            if member.due <= now:
+                self._due.push(member.need, member.place, 0, member)
+            else:
+                self._ripen_later(member)

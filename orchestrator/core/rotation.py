@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from orchestrator.core.members import Member, State
+from orchestrator.core.members import AWAY, RUNNING, WAITING, Member
 from orchestrator.core.order import Order
 from orchestrator.core.seats import Seats
 from orchestrator.core.sharing import Decisions, Guest, Rules, Run, Stop, Turn, Wait
@@ -41,13 +41,14 @@ class Rotation:
     nanoseconds and never less than in the call before.
 
     A decision is logarithmic in the guests, times the number of distinct widths among those that wait; making room
-    for a head walks the distinct moments at which slices end before it.
+    for a head walks the distinct moments at which slices end, or may be cut, before it.
     """
 
     def __init__(self, rules: Rules, groups: Iterable[Iterable[int]]) -> None:
         """Begin with all cores of `groups`: single cores, or physical cores with their siblings, never split."""
         self._rules = rules
-        self._round = rules.slice + rules.handover
+        self._slice, self._round = rules.slice, rules.slice + rules.handover
+        self._least = rules.handover + rules.minimum
         units = Units(groups)
         self._order = Order(rules, units.size)
         self._seats = Seats(rules, units, self._order)
@@ -69,7 +70,9 @@ class Rotation:
         member = self._order.admit(guest.id, guest.owner, guest.weight, guest.priority, (guest.width, need))
         self._join(member, now)
         if running_on:
-            self._begin(member, now, None, goes_on=False)
+            self._order.advance(member)
+            self._room = None
+            self._seats.begin(member, now, now + self._round, goes_on=False)
             units.take(found)
             self._seats.place(member, found)
 
@@ -82,10 +85,10 @@ class Rotation:
     def block(self, guest: str, now: int) -> Stop | None:
         """Give a guest no more turns (its user paused it), and return the turn that this ends, if it was running."""
         member = self._order.members[guest]
-        if member.state is State.AWAY:
+        if member.state is AWAY:
             return None
         stop = None
-        if member.state is State.RUNNING:
+        if member.state is RUNNING:
             stop = self._seats.end(member, now)
             self._room = None
         else:
@@ -97,7 +100,7 @@ class Rotation:
     def unblock(self, guest: str, now: int) -> None:
         """Give a blocked guest turns again; it waits from now on."""
         member = self._order.members[guest]
-        if member.state is State.AWAY:
+        if member.state is AWAY:
             self._join(member, now)
 
     def weigh_owner(self, owner: str, weight: int) -> None:
@@ -122,7 +125,7 @@ class Rotation:
         self._order.resize(self._seats.units.size)
         self._room = None
         for member, ahead in self._order.ahead():
-            member.latest = self._promise(member, now, ahead)
+            member.latest = self._bound(member, now, ahead)
 
     def charge(self, stop: Stop, ran: int) -> None:
         """Replace the decided length of an ended turn by the confirmed one, in nanoseconds."""
@@ -142,18 +145,16 @@ class Rotation:
         stops, self._stops = self._stops, []
         if not self._order.waiting:
             return Decisions(tuple(stops))
-        ended: dict[str, tuple[Member, Stop]] = {}
-        for member in self._seats.turns.over(now):
-            self._interrupt(member, now, ended)
+        ended = {member.id: member for member in self._seats.end_all_over(now)}
         begun = self._fill(now, ended)
         fresh = [member for member in begun if member.id not in ended]
         self._seats.seat((member for member in begun if member.id in ended), fresh)
         ahead = self._order.waiting_units
-        for member, stop in reversed(ended.values()):
-            if member.state is State.WAITING:
-                stops.append(stop)
+        for member in reversed(ended.values()):
+            if member.state is WAITING:
+                stops.append(Stop(member.id, member.cores, now - member.started))
                 ahead -= member.need
-                member.latest = self._promise(member, now, ahead)
+                member.latest = self._bound(member, now, ahead)
         return Decisions(tuple(stops), tuple(map(_run, fresh)))
 
     def turns(self) -> tuple[Turn, ...]:
@@ -162,10 +163,7 @@ class Rotation:
 
     def waits(self, now: int) -> tuple[Wait, ...]:
         """Return all that wait, in the order in which they are served if they fit. Growth: n log n in the guests."""
-        latest = {
-            member.id: None if member.latest is None else min(member.latest, self._bound(member, now, ahead))
-            for member, ahead in self._order.ahead()
-        }
+        latest = {member.id: self._latest(member, now, ahead) for member, ahead in self._order.ahead()}
         kept = self._kept_head(now)
         queue = sorted(self._order.queue(now), key=lambda member: member is not kept)
         return tuple(
@@ -194,45 +192,52 @@ class Rotation:
         self._order.join(member)
         ahead = self._order.waiting_units
         self._order.enqueue(member, now)
-        member.latest = self._promise(member, now, ahead)
+        member.latest = self._bound(member, now, ahead)
 
-    def _interrupt(self, member: Member, now: int, ended: dict[str, tuple[Member, Stop]]) -> None:
-        """End a turn and let the member wait; it may still go on if it is chosen again."""
-        ended[member.id] = member, self._seats.end(member, now)
-        self._order.enqueue(member, now)
-
-    def _fill(self, now: int, ended: dict[str, tuple[Member, Stop]]) -> list[Member]:
+    def _fill(self, now: int, ended: dict[str, Member]) -> list[Member]:
         """Begin turns in order until nobody fits, and return who begins or goes on."""
-        begun = []
-        room = None
-        while (member := self._next(room, now)) is not None:
-            if room is None and member.need > self._seats.free:
+        begun: list[Member] = []
+        order, seats = self._order, self._seats
+        member = self._kept_head(now) or order.first(order.size, now)
+        while member is not None:
+            if member.need > seats.free:
                 room = self._make_room(member, now, ended)
                 if room is not None:
-                    continue
-            self._begin(member, now, room, goes_on=member.id in ended)
+                    return begun + self._backfill(room, now, ended)
+            order.advance(member)
+            if member is self._head:
+                self._head = None
+            self._room = None
+            goes_on = member.id in ended
+            seats.begin(member, now, now + (self._slice if goes_on else self._round), goes_on=goes_on)
             begun.append(member)
-        if room is not None:
-            # Too little time is left for a hand-over, but not for going on.
-            rest = [member for member, _ in ended.values() if member.state is State.WAITING]
-            for member in sorted(rest, key=lambda member: member.rank(now)):
-                if member.need <= self._seats.free:
-                    self._begin(member, now, room, goes_on=True)
-                    begun.append(member)
+            member = order.first(order.size, now)
         return begun
 
-    def _next(self, room: _Room | None, now: int) -> Member | None:
-        free = self._seats.free
-        if room is None:
-            return self._kept_head(now) or self._order.first(self._order.size, now)
-        worth_it = room.at - now >= self._rules.handover + self._rules.minimum
-        return self._order.first(free if worth_it else min(free, room.spare), now)
+    def _backfill(self, room: _Room, now: int, ended: dict[str, Member]) -> list[Member]:
+        """Begin turns beside the head, in order, that do not put it off, and return who begins or goes on."""
+        begun: list[Member] = []
+        order, seats = self._order, self._seats
+        worth_it = room.at - now >= self._least
+        while limit := seats.free if worth_it else min(seats.free, room.spare):
+            member = order.first(limit, now)
+            if member is None:
+                break
+            self._begin_beside(member, now, room, goes_on=member.id in ended)
+            begun.append(member)
+        # Too little time is left for a hand-over, but not for going on.
+        rest = [member for member in ended.values() if member.need <= seats.free and member.state is WAITING]
+        for member in sorted(rest, key=lambda member: member.rank(now)):
+            if member.need <= seats.free:
+                self._begin_beside(member, now, room, goes_on=True)
+                begun.append(member)
+        return begun
 
     def _kept_head(self, now: int) -> Member | None:
         head = self._head
         return head if head is not None and head.due <= now and head.need <= self._order.size else None
 
-    def _make_room(self, head: Member, now: int, ended: dict[str, tuple[Member, Stop]]) -> _Room | None:
+    def _make_room(self, head: Member, now: int, ended: dict[str, Member]) -> _Room | None:
         """Reserve the first moment at which the head fits; if that is now, end the turns that give way instead."""
         due = head.due <= now
         room = self._room
@@ -245,36 +250,42 @@ class Rotation:
         for victim in self._seats.turns.victims(head, now):
             if head.need <= self._seats.free:
                 break
-            self._interrupt(victim, now, ended)
+            self._seats.end(victim, now)
+            self._order.enqueue(victim, now)
+            ended[victim.id] = victim
         return None
 
-    def _begin(self, member: Member, now: int, room: _Room | None, *, goes_on: bool) -> None:
-        until = now + (self._rules.slice if goes_on else self._round)
-        if room is None:
-            self._order.advance(member)
-            self._leave_head(member)
-            self._room = None
-        elif until > room.at and not self._gives_way(member, member.started if goes_on else now, room):
+    def _begin_beside(self, member: Member, now: int, room: _Room, *, goes_on: bool) -> None:
+        until = now + (self._slice if goes_on else self._round)
+        if until > room.at and not self._gives_way(member, member.started if goes_on else now, room):
             if member.need <= room.spare:
                 room.spare -= member.need
             else:
                 until = room.at
-        self._seats.begin(member, now, until, goes_on=goes_on, borrowed=room is not None and room.due)
+        self._seats.begin(member, now, until, goes_on=goes_on, borrowed=room.due)
 
     def _gives_way(self, member: Member, started: int, room: _Room) -> bool:
-        floor = started + self._rules.handover + self._rules.minimum
-        return not room.due and member.account.tier.priority < room.priority and floor <= room.at
+        lower = member.account.tier.priority < room.priority
+        return lower and not room.due and started + self._least <= room.at
+
+    def _latest(self, member: Member, now: int, ahead: int) -> int | None:
+        """Return the promise of a waiting member, or what is promised now if that is sooner."""
+        bound = self._bound(member, now, ahead)
+        return bound if bound is None or member.latest is None else min(member.latest, bound)
 
     def _leave_head(self, member: Member) -> None:
         if member is self._head:
             self._head = self._room = None
 
-    def _promise(self, member: Member, now: int, ahead: int) -> int | None:
-        return self._bound(member, now, ahead) if member.need <= self._order.size else None
+    def _bound(self, member: Member, now: int, ahead: int) -> int | None:
+        """Return by when a waiting member runs, hand-over included, if others that need `ahead` units go before.
 
-    def _bound(self, member: Member, now: int, ahead: int) -> int:
-        """Return by when a waiting member runs, hand-over included, if others that need `ahead` units go before."""
-        return max(now, member.due) + rounds(ahead, member.need, self._order.size) * self._round + self._rules.handover
+        None if it is wider than the pool.
+        """
+        size = self._order.size
+        if member.need > size:
+            return None
+        return max(now, member.due) + rounds(ahead, member.need, size) * self._round + self._rules.handover
 
 
 def _turn(member: Member) -> Turn:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from orchestrator.core.members import Member, State
+from orchestrator.core.members import RUNNING, Member
 from orchestrator.core.order import Order
 from orchestrator.core.sharing import Rules, Stop
 from orchestrator.core.turns import Turns
@@ -22,22 +22,22 @@ class Seats:
 
     def __init__(self, rules: Rules, units: Units, order: Order) -> None:
         self._rules = rules
+        self._least = rules.handover + rules.minimum
         self._order = order
         self.units = units
         self.turns = Turns()
         self.free = units.free.bit_count()
 
-    def begin(self, member: Member, now: int, until: int, *, goes_on: bool, borrowed: bool) -> None:
+    def begin(self, member: Member, now: int, until: int, *, goes_on: bool, borrowed: bool = False) -> None:
         """Let a waiting member run until `until`, paid in advance; `goes_on` if it never stopped."""
-        self._order.dequeue(member)
-        member.state = State.RUNNING
         if not goes_on:
             member.started = now
+        floor = member.started + self._least
         member.until = member.paid_to = until
-        member.floor = min(member.started + self._rules.handover + self._rules.minimum, until)
-        self._order.pay(member, (until - now) * member.need)
-        member.terms = (member.account.tier.priority, borrowed)
-        self.turns.add(member)
+        member.floor = floor if floor < until else until
+        member.state = RUNNING
+        self._order.dequeue(member, (until - now) * member.need)
+        self.turns.add(member, borrowed=borrowed)
         self.free -= member.need
 
     def end(self, member: Member, now: int) -> Stop:
@@ -47,6 +47,19 @@ class Seats:
         self.units.give(member.units)
         self.free += member.need
         return Stop(member.id, member.cores, now - member.started)
+
+    def end_all_over(self, now: int) -> list[Member]:
+        """End the turns whose slices are over, and let those members wait. Growth: as of so many `Order.enqueue`."""
+        ended = self.turns.take_over(now)
+        freed = 0
+        for member in ended:
+            if member.paid_to != now:
+                self._order.pay(member, (now - member.paid_to) * member.need)
+            self._order.enqueue(member, now)
+            freed |= member.units
+            self.free += member.need
+        self.units.give(freed)
+        return ended
 
     def settle(self, now: int) -> None:
         """Let those pay who ran on past their slices since nobody waited. Growth: linear in them."""
@@ -68,10 +81,7 @@ class Seats:
             self.units.take(member.units)
         newcomers = []
         for member in beginning:
-            former = member.units & self.units.free
-            if former == member.units and former.bit_count() == member.need:
-                self.units.take(former)
-            else:
+            if not self.units.retake(member.units):
                 newcomers.append(member)
         for member in newcomers:
             self.place(member, self.units.choose(member.need, member.units))

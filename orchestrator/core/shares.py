@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 _FRACTION_BITS = 20
 _FIRST_SWEEP = 64
 
-ALL = 0
-"""The line in which everybody stands, whatever they need."""
+ALL = 1 << 60
+"""The line of those who stand in one for everybody too: it is wider than any limit."""
 
 T = TypeVar("T")
 
@@ -54,31 +54,28 @@ class Share:
 
 
 class Lines(Generic[T]):
-    """Waiting lines, one for each number of units needed and one of all, so that "the first that fits" is no scan.
+    """Waiting lines, one for each number of units needed, so that "the first that fits" is no scan of all that wait.
 
     A place in a line is a pair of numbers, the least first and unique among items. Nobody is searched for to be
     moved or taken out. When an entry comes up, `check(item, line, major, minor)` returns the major number that is
     right for it now: the same, a larger one, or None if the entry is void; only who moves forward must be pushed
-    again. `push` is logarithmic in the entries, a line being swept whenever it has doubled. `first` looks at the
-    line of all if everybody fits, else at the top of each line that may, and pays once for each entry that it
-    moves or drops.
+    again. `push` is logarithmic in the entries of a line, which is swept whenever it has doubled. `first` looks at
+    the top of each line that may, `top` at one; they pay once for each entry that they move or drop.
     """
 
-    __slots__ = ("_check", "_heaps", "_sweeps", "_widest")
+    __slots__ = ("_check", "_heaps", "_sweeps")
 
     def __init__(self, check: Callable[[T, int, int, int], int | None]) -> None:
         self._check = check
-        self._heaps: dict[int, list[tuple[int, int, T]]] = {ALL: []}
-        self._sweeps = {ALL: _FIRST_SWEEP}
-        self._widest = 0
+        self._heaps: dict[int, list[tuple[int, int, T]]] = {}
+        self._sweeps: dict[int, int] = {}
 
     def push(self, line: int, major: int, minor: int, item: T) -> None:
-        """List an item in the line of its need, or that of `ALL`; it must stand in both."""
+        """List an item in the line of its need."""
         heap = self._heaps.get(line)
         if heap is None:
             heap = self._heaps[line] = []
             self._sweeps[line] = _FIRST_SWEEP
-            self._widest = max(self._widest, line)
         heappush(heap, (major, minor, item))
         if len(heap) > self._sweeps[line]:
             checked = [(self._check(item, line, major, minor), minor, item) for major, minor, item in heap]
@@ -86,29 +83,32 @@ class Lines(Generic[T]):
             heapify(heap)
             self._sweeps[line] = 2 * len(heap) + _FIRST_SWEEP
 
-    def first(self, limit: int) -> T | None:
-        """Return the first item among those that need at most `limit` units; it stays listed."""
-        if limit >= self._widest:
-            top = self._top(ALL)
-            return top[2] if top else None
-        best: tuple[int, int, T] | None = None
-        for line in self._heaps:
-            if ALL < line <= limit:
-                top = self._top(line)
-                if top is not None and (best is None or top < best):
-                    best = top
-        return best[2] if best else None
-
-    def _top(self, line: int) -> tuple[int, int, T] | None:
-        heap = self._heaps[line]
+    def top(self, line: int) -> T | None:
+        """Return the first item of one line; it stays listed."""
+        heap = self._heaps.get(line)
         while heap:
-            top = heap[0]
-            major, minor, item = top
+            major, minor, item = heap[0]
             right = self._check(item, line, major, minor)
             if right == major:
-                return top
+                return item
             if right is None:
                 heappop(heap)
             else:
                 heapreplace(heap, (right, minor, item))
         return None
+
+    def first(self, limit: int) -> T | None:
+        """Return the first item among those that need at most `limit` units; it stays listed."""
+        best: tuple[int, int, T] | None = None
+        for line, heap in self._heaps.items():
+            while heap and line <= limit and (best is None or heap[0] < best):
+                major, minor, item = top = heap[0]
+                right = self._check(item, line, major, minor)
+                if right == major:
+                    best = top
+                    break
+                if right is None:
+                    heappop(heap)
+                else:
+                    heapreplace(heap, (right, minor, item))
+        return best[2] if best else None

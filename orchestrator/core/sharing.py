@@ -1,11 +1,13 @@
 """The words of the rotation: its rules, the guests in it, what it decides and what it tells. Values only.
 
-All times are integer nanoseconds of one monotonic clock; all core lists are ascending.
+All times are integer nanoseconds of one monotonic clock; all core lists are ascending. What is made for each turn
+is a named tuple, which takes less than half the time of a frozen dataclass.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.errors import UsageError
 
@@ -47,8 +49,7 @@ class Guest:
             raise UsageError(f"{self.id}: width {self.width} and weight {self.weight} must be at least 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """A turn is over: stop the guest, then give its cores on. `ran` is its length as decided, in nanoseconds."""
 
     guest: str
@@ -56,8 +57,7 @@ class Stop:
     ran: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A turn begins on these cores (ascending) and lasts until `until`, or longer if nobody else wants them.
 
     The guest has waited from `since` on and was to run by `latest`, by the bound.

@@ -67,7 +67,14 @@ class Units:
 
     def take(self, units: int) -> None:
         """Take exactly these free units."""
-        self.free &= ~units
+        self.free ^= units
+
+    def retake(self, units: int) -> bool:
+        """Take these units if there are any and all of them are free, and tell whether they were."""
+        if not units or self.free & units != units:
+            return False
+        self.free ^= units
+        return True
 
     def choose(self, need: int, liked: int) -> int:
         """Take `need` free units: first of those that are `liked`, then the lowest; return them. Growth: linear."""

@@ -9,7 +9,7 @@ from itertools import count
 from orchestrator.core import rotation
 from orchestrator.core.members import Member
 from orchestrator.core.rotation import Rotation
-from orchestrator.core.sharing import Decisions, Rules, Stop
+from orchestrator.core.sharing import Decisions, Rules
 
 
 class TwoOnACore(Rotation):
@@ -17,7 +17,7 @@ class TwoOnACore(Rotation):
 
     def tick(self, now: int) -> Decisions:
         decisions = super().tick(now)
-        runs = (replace(run, cores=tuple(range(2, 2 + len(run.cores)))) for run in decisions.runs)
+        runs = (run._replace(cores=tuple(range(2, 2 + len(run.cores)))) for run in decisions.runs)
         return Decisions(decisions.stops, tuple(runs))
 
 
@@ -26,15 +26,18 @@ class HalfAGang(Rotation):
 
     def tick(self, now: int) -> Decisions:
         decisions = super().tick(now)
-        runs = (replace(run, cores=run.cores[: max(1, len(run.cores) - 1)]) for run in decisions.runs)
+        runs = (run._replace(cores=run.cores[: max(1, len(run.cores) - 1)]) for run in decisions.runs)
         return Decisions(decisions.stops, tuple(runs))
 
 
 class OneAtATime(Rotation):
     """Is content when one guest has begun."""
 
-    def _next(self, room: rotation._Room | None, now: int) -> Member | None:
-        return None if len(self.turns()) else super()._next(room, now)
+    def _fill(self, now: int, ended: dict[str, Member]) -> list[Member]:
+        first = None if self.turns() else self._order.first(self._order.size, now)
+        if first is not None:
+            self._seats.begin(first, now, now + self._round, goes_on=first.id in ended)
+        return [] if first is None else [first]
 
 
 class StopsWithoutNeed(Rotation):
@@ -53,7 +56,7 @@ class StopsWithoutNeed(Rotation):
 class BackfillsForEver(Rotation):
     """Lets whoever fits run for a whole slice, however long somebody wider has waited."""
 
-    def _make_room(self, head: Member, now: int, ended: dict[str, tuple[Member, Stop]]) -> rotation._Room | None:
+    def _make_room(self, head: Member, now: int, ended: dict[str, Member]) -> rotation._Room | None:
         room = super()._make_room(head, now, ended)
         return room and rotation._Room(room.at + 1000 * self._round, self._order.size, due=False, priority=0)
 
@@ -61,10 +64,12 @@ class BackfillsForEver(Rotation):
 class WandersAbout(Rotation):
     """Forgets where a guest was."""
 
-    def _begin(self, member: Member, now: int, room: rotation._Room | None, *, goes_on: bool) -> None:
-        if not goes_on:
-            member.units = 0
-        super()._begin(member, now, room, goes_on=goes_on)
+    def _fill(self, now: int, ended: dict[str, Member]) -> list[Member]:
+        begun = super()._fill(now, ended)
+        for member in begun:
+            if member.id not in ended:
+                member.units = 0
+        return begun
 
 
 class ShortTurns(Rotation):
