@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab
+from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab, simulate
 from orchestrator.errors import OrchestratorError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("cores")(guests.cores)
 app.command("logs")(guests.logs)
 app.command("console")(guests.console)
 app.command("stop")(guests.stop)
+app.command("simulate")(simulate.simulate)
 for name, group in (("audit", audit.app), ("bench", bench.app), ("host", host.app), ("lab", lab.app)):
     app.add_typer(group, name=name)
 

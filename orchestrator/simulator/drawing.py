@@ -1,0 +1,223 @@
+"""A chart as one SVG that needs nothing else: no script, no font, no file. Fit for light and dark pages.
+
+Colours are those of M. Okabe and K. Ito (Color Universal Design, 2008), which colour-blind people can tell apart;
+vermilion is kept for quarantine. Owners beyond them get the same colours with a pattern. Lengths are in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from lxml import etree
+
+from orchestrator.core.cpulist import format_cpulist
+from orchestrator.core.durations import Duration, about
+from orchestrator.simulator.gantt import Bar, BarKind, Chart
+
+_COLOURS = (
+    ("#0072b2", "#ffffff"),
+    ("#e69f00", "#3d2b00"),
+    ("#56b4e9", "#003350"),
+    ("#009e73", "#ffffff"),
+    ("#cc79a7", "#3d0a26"),
+    ("#f0e442", "#4a4500"),
+)
+"""Each with what is seen best on it."""
+_PATTERNS = ("", "M-2,2 l4,-4 M0,8 l8,-8 M6,10 l4,-4", "M0,4 h8", "M4,0 v8", "M2,4 h4 M4,2 v4")
+"""Paths over squares of eight, one for each round of owners; the first is plain."""
+_WARNING = "#d55e00"
+
+_STYLE = f"""
+svg {{ background: #ffffff }}
+text {{ font: 12px system-ui, sans-serif; fill: #1b1f24 }}
+.title {{ font-size: 17px; font-weight: 600 }}
+.core {{ font-size: 9px; text-anchor: end }}
+.time {{ text-anchor: middle }}
+.page {{ fill: #ffffff }}
+.lane {{ fill: #f0f1f3 }}
+.tick {{ stroke: #c8ccd2 }}
+.handover {{ fill: #8b929b }}
+.exclusive {{ stroke: #1b1f24; stroke-width: 1.5 }}
+.quarantine {{ fill: url(#quarantine); stroke: {_WARNING} }}
+@media (prefers-color-scheme: dark) {{
+  svg {{ background: #14171c }}
+  text {{ fill: #e6e8eb }}
+  .page {{ fill: #14171c }}
+  .lane {{ fill: #20252c }}
+  .tick {{ stroke: #434b55 }}
+  .exclusive {{ stroke: #ffffff }}
+}}
+"""
+_CLASSES = {
+    BarKind.TURN: "turn",
+    BarKind.EXCLUSIVE: "exclusive",
+    BarKind.HANDOVER: "handover",
+    BarKind.QUARANTINE: "quarantine",
+}
+_LEGEND = {
+    BarKind.HANDOVER: "hand-over",
+    BarKind.EXCLUSIVE: "exclusive guest (outlined)",
+    BarKind.QUARANTINE: "quarantined cores",
+}
+
+_WIDTH, _LEFT, _RIGHT, _TOP, _AXIS = 1200, 64, 24, 66, 34
+_PLOT = _WIDTH - _LEFT - _RIGHT
+_THINNEST = 0.4  # what is shorter is still seen
+_ENTRY, _LINE = 185, 20  # the place of one entry of the legend
+_MOST_OWNERS = len(_COLOURS) * len(_PATTERNS)
+_MOST_LETTERS = 24
+
+_MOST_TICKS = 10
+_SECOND, _MINUTE, _HOUR, _DAY = 10**9, 60 * 10**9, 3600 * 10**9, 86_400 * 10**9
+_STEPS = (
+    *(digit * 10**power for power in range(10) for digit in (1, 2, 5)),
+    *(_SECOND * seconds for seconds in (10, 20, 30)),
+    *(_MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
+    *(_HOUR * hours for hours in (1, 2, 4, 12, 24)),
+)
+_TICK_UNITS = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
+
+_Element = Any  # lxml has no types
+
+
+class _Frame(NamedTuple):
+    """Where moments and rows are."""
+
+    end: int
+    tall: float
+    rows: int
+
+    def x(self, moment: int) -> float:
+        return _LEFT + _PLOT * moment / self.end
+
+    def y(self, row: int) -> float:
+        return _TOP + self.tall * row
+
+
+def draw(chart: Chart) -> bytes:
+    """Return the SVG, in UTF-8. Growth: the bars."""
+    bars = list(chart.bars())
+    owners = list(dict.fromkeys(bar.owner for bar in bars))
+    looks = {owner: place % _MOST_OWNERS for place, owner in enumerate(owners)}
+    rows = len(chart.cores)
+    frame = _Frame(max(1, chart.end), min(24.0, max(10.0, 320 / max(1, rows))), rows)
+    entries = list(_entries(owners, {bar.kind for bar in bars}))
+    below = frame.y(rows) + _AXIS
+    height = below + _LINE * -(-len(entries) // (_PLOT // _ENTRY)) + 12
+
+    svg = etree.Element("svg", nsmap={None: "http://www.w3.org/2000/svg"})
+    svg.attrib.update({"viewBox": f"0 0 {_WIDTH} {height:g}", "role": "img", "aria-label": chart.title})
+    _add(svg, "style", _STYLE)
+    definitions = _add(svg, "defs")
+    _define(definitions, "quarantine", "none", _WARNING, "M2,-2 l8,8 M-2,2 l8,8")
+    for look in sorted(set(looks.values())):
+        if look >= len(_COLOURS):
+            _define(definitions, f"look{look}", *_COLOURS[look % len(_COLOURS)], _PATTERNS[look // len(_COLOURS)])
+    _add(svg, "rect", class_="page", width=_WIDTH, height=height)
+    _add(svg, "text", chart.title, class_="title", x=_LEFT, y=28)
+    _add(svg, "text", _subtitle(chart), x=_LEFT, y=50)
+    _draw_frame(svg, frame, chart.cores)
+    _draw_bars(svg, frame, bars, looks, chart.cores)
+    _draw_legend(svg, entries, looks, below)
+    return bytes(etree.tostring(svg, xml_declaration=True, encoding="UTF-8"))
+
+
+def _subtitle(chart: Chart) -> str:
+    whole = str(Duration(chart.duration))
+    when = f"0 s to {whole}" if chart.end == chart.duration else f"0 s to {about(chart.end)} of {whole}"
+    of = f" of {chart.pool_size:,} in the pool" if chart.pool_size > len(chart.cores) else ""
+    return f"{when}; cores {format_cpulist(chart.cores)}{of}"
+
+
+def _draw_frame(svg: _Element, frame: _Frame, cores: Sequence[int]) -> None:
+    for row, core in enumerate(cores):
+        y = frame.y(row)
+        _add(svg, "rect", class_="lane", x=_LEFT, y=y + 0.5, width=_PLOT, height=frame.tall - 1)
+        _add(svg, "text", str(core), class_="core", x=_LEFT - 6, y=y + frame.tall / 2 + 3)
+    bottom = frame.y(frame.rows)
+    for moment, text in ticks(frame.end):
+        x = frame.x(moment)
+        _add(svg, "line", class_="tick", x1=x, x2=x, y1=_TOP - 4, y2=bottom + 5)
+        _add(svg, "text", text, class_="time", x=x, y=bottom + 18)
+
+
+def ticks(end: int) -> Iterator[tuple[int, str]]:
+    """Yield round moments from 0 to `end`, `_MOST_TICKS` steps at most, each with its text; all have one unit."""
+    least = -(-end // _MOST_TICKS)
+    step = next((step for step in _STEPS if step >= least), -(-least // _DAY) * _DAY)
+    # Seconds and less may have a fraction, minutes and more are whole.
+    fit = ((size, unit) for size, unit in _TICK_UNITS if step >= size or (size <= _SECOND and end >= size))
+    size, unit = next(fit)
+    for moment in range(0, end + 1, step):
+        yield moment, f"{moment / size:g} {unit}"
+
+
+def _draw_bars(svg: _Element, frame: _Frame, bars: Sequence[Bar], looks: dict[str, int], cores: Sequence[int]) -> None:
+    layers = {kind: _add(svg, "g", class_=_CLASSES[kind]) for kind in BarKind}
+    groups: dict[tuple[BarKind, str], _Element] = {}
+    for bar in bars:
+        group = layers[bar.kind]
+        if bar.kind in (BarKind.TURN, BarKind.EXCLUSIVE):
+            key = (bar.kind, bar.owner)
+            if key not in groups:
+                groups[key] = _add(group, "g", fill=_fill(looks[bar.owner]))
+            group = groups[key]
+        width = max(_THINNEST, frame.x(bar.end) - frame.x(bar.begin))
+        rect = _add(
+            group, "rect", x=frame.x(bar.begin), y=frame.y(bar.row) + 1, width=width, height=frame.tall * bar.rows - 2
+        )
+        _add(rect, "title", _tooltip(bar, cores))
+
+
+def _tooltip(bar: Bar, cores: Sequence[int]) -> str:
+    where = format_cpulist(cores[bar.row : bar.row + bar.rows])
+    when = f"{bar.begin / _SECOND:.6f} s to {bar.end / _SECOND:.6f} s ({about(bar.end - bar.begin)})"
+    return f"{bar.guest} ({bar.owner}), {bar.kind}\ncore{'s' if bar.rows > 1 else ''} {where}\n{when}"
+
+
+def _entries(owners: Sequence[str], kinds: set[BarKind]) -> Iterator[tuple[str, BarKind | str | None]]:
+    """Yield the text of each entry of the legend, and whose look it has."""
+    for owner in owners[:_MOST_OWNERS]:
+        yield owner, owner
+    if len(owners) > _MOST_OWNERS:
+        yield f"and {len(owners) - _MOST_OWNERS} more owners", None
+    for kind, text in _LEGEND.items():
+        if kind in kinds:
+            yield text, kind
+
+
+def _draw_legend(
+    svg: _Element, entries: Sequence[tuple[str, BarKind | str | None]], looks: dict[str, int], below: float
+) -> None:
+    across = _PLOT // _ENTRY
+    for place, (text, key) in enumerate(entries):
+        x, y = _LEFT + place % across * _ENTRY, below + place // across * _LINE
+        if isinstance(key, BarKind):
+            sample = {"class_": _CLASSES[key]} | ({"fill": "none"} if key is BarKind.EXCLUSIVE else {})
+            _add(svg, "rect", x=x, y=y, width=16, height=12, **sample)
+        elif key is not None:
+            _add(svg, "rect", x=x, y=y, width=16, height=12, fill=_fill(looks[key]))
+        shown = text if len(text) <= _MOST_LETTERS or key != text else f"{text[: _MOST_LETTERS - 1]}…"
+        _add(svg, "text", shown, x=x + (22 if key else 0), y=y + 10.5)
+
+
+def _fill(look: int) -> str:
+    return _COLOURS[look][0] if look < len(_COLOURS) else f"url(#look{look})"
+
+
+def _define(definitions: _Element, name: str, colour: str, stroke: str, path: str) -> None:
+    pattern = _add(definitions, "pattern", id=name, width=8, height=8, patternUnits="userSpaceOnUse")
+    if colour != "none":
+        _add(pattern, "rect", width=8, height=8, fill=colour)
+    _add(pattern, "path", d=path, stroke=stroke, stroke_width=1.6, fill="none")
+
+
+def _add(parent: _Element, tag: str, text: str | None = None, **attributes: str | float) -> _Element:
+    """Append an element; in names of attributes an underscore stands for a hyphen, and is dropped at the end."""
+    child = etree.SubElement(parent, tag)
+    child.text = text
+    for name, value in attributes.items():
+        spelled = name.rstrip("_").replace("_", "-")
+        child.set(spelled, value if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip("."))
+    return child
