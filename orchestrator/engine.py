@@ -1,252 +1,267 @@
-"""The engine: observe, decide, act, record. It names no adapter; what it needs of the world comes through ports."""
+"""The engine: carries out what the scheduler orders, and tells it what became of that. The only loop there is.
+
+It names no adapter; what it needs of the world comes through ports. Acts on different guests run at the same time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NoReturn
 
-from orchestrator.core.model import GuestSpec, disk_target
-from orchestrator.core.pins import ReservedCoreWatch, strays
-from orchestrator.core.placement import Placement, Refusal, place_in
-from orchestrator.core.poolindex import PoolIndex
+from orchestrator.core.handover import Continue, Halt, Phase
+from orchestrator.core.model import Mode
+from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
+from orchestrator.core.placement import Refusal, seat
+from orchestrator.core.plan import Request, StartGuest, StopGuest
+from orchestrator.core.policy import Policy
+from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.steps import End, Launch
 from orchestrator.core.topology import Topology
-from orchestrator.core.xml.audit import audit
-from orchestrator.core.xml.domain import Accelerator, Domain
-from orchestrator.core.xml.render import render
-from orchestrator.core.xml.verdict import Kind
-from orchestrator.errors import (
-    FailedError,
-    HostError,
-    OrchestratorError,
-    OutcomeUnknownError,
-    PinMismatchError,
-    RefusedError,
-)
-from orchestrator.ports import (
-    SHUT_OFF,
-    DomainEvent,
-    DomainEventKind,
-    GuestFiles,
-    Hypervisor,
-    Monitors,
-    Processes,
-    Thread,
-    ThreadRoles,
-)
+from orchestrator.errors import FailedError, HostError, OrchestratorError, OutcomeUnknownError, RefusedError
+from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.ports import Clock, DomainEvent, DomainEventKind
+from orchestrator.serial import read_serial
 
-_UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
-_LONGEST_LINE = 4096  # bytes kept of a serial line that has not ended yet
+__all__ = ["Engine", "Guest", "RunningGuest", "all_or_first_failure", "require_pool"]
+
+NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
-    """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it."""
+class Engine:
+    """Starts, rotates and ends guests on one host.
 
-    spec: GuestSpec
-    specification: str
-    owner: str
-    emulator: str
-    accelerator: Accelerator
-
-    def placed(self, placement: Placement, directory: str) -> Domain:
-        """Return the domain of this guest on these cores, with its run directory.
-
-        The same owner's guest in the same directory has the same uuid, so its process is known again.
-        """
-        return Domain(
-            spec=self.spec,
-            placement=placement,
-            accelerator=self.accelerator,
-            owner=self.owner,
-            specification=self.specification,
-            emulator=self.emulator,
-            directory=directory,
-            uuid=str(uuid.uuid5(_UUIDS, f"{self.owner}:{directory}")),
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class RunningGuest:
-    """A guest that was started, and what was seen of it.
-
-    `pid` is None once the process has gone: the kernel may give its number to another. `cpu_seconds` is what it
-    has used, `log_size` how far the serial log was read, `unfinished` the last line's beginning, `last_line` the
-    last whole one without what a terminal would obey. `ended` says how the guest ended, once it has, `crashed`
-    whether it or its QEMU failed.
+    `guests` are those that were started here, the ended ones too, by name. While `run` is running, turns are taken and
+    deaths are noticed. `on_notice` is told what happens, after the engine has taken it in.
     """
 
-    domain: Domain
-    pid: int | None
-    watch: ReservedCoreWatch
-    cpu_seconds: float = 0.0
-    heartbeats: int = 0
-    last_line: str = ""
-    log_size: int = 0
-    unfinished: bytes = b""
-    ended: str | None = None
-    crashed: bool = False
+    def __init__(
+        self,
+        topology: Topology,
+        policy: Policy,
+        launcher: Launcher,
+        clock: Clock,
+        on_notice: Callable[[Notice], None] = lambda _: None,
+    ) -> None:
+        self.topology = topology
+        self.guests: dict[str, RunningGuest] = {}
+        self._pool = topology.pool
+        self._launcher = launcher
+        self._clock = clock
+        self._on_notice = on_notice
+        self._scheduler = Scheduler(topology, policy)
+        self._wanted: dict[str, Guest] = {}
+        self._failures: dict[str, OrchestratorError] = {}
+        self._outcomes: dict[str, asyncio.Future[Notice]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stir = asyncio.Event()
 
-    @property
-    def name(self) -> str:
-        """Return the guest's name."""
-        return self.domain.spec.name
-
-
-@dataclass(slots=True)
-class Engine:
-    """Starts guests on pool cores, proves where their threads run, and ends them."""
-
-    topology: Topology
-    hypervisor: Hypervisor
-    processes: Processes
-    monitors: Monitors
-    files: GuestFiles
-    guests: dict[str, RunningGuest] = field(default_factory=dict)
-
-    async def plan(self, guests: Sequence[Guest]) -> list[Domain]:
-        """Place all guests beside what runs already, or refuse all of them with every reason."""
-        # A definition without a process is what a killed run left; starting a guest of that name replaces it.
-        live = [domain for domain in await self.hypervisor.domains() if domain.state != SHUT_OFF]
-        index = PoolIndex(
-            self.topology, self.topology.pool.cores.difference(*(domain.metadata.held for domain in live))
-        )
-        planned: list[Domain] = []
-        refusals: list[str] = []
-        running, asked = {domain.name for domain in live}, set[str]()
-        for guest in sorted(guests, key=lambda each: -each.spec.cores_needed):
-            name = guest.spec.name
-            if name in running:
-                refusals.append(f"{name}: a guest of this name runs already; `orchestrator stop {name}` ends it")
-                continue
-            if name in asked:
-                refusals.append(f"{name}: two of the definitions have this name; give one of them another")
-                continue
-            asked.add(name)
-            outcome = place_in(index, guest.spec)
-            if isinstance(outcome, Refusal):
-                refusals.append(f"{name}: {outcome}")
-                continue
-            index.take(outcome.held)
-            planned.append(guest.placed(outcome, self.files.directory(name)))
-        if refusals:
-            raise RefusedError("nothing was started: " + " | ".join(refusals))
-        order = {guest.spec.name: index for index, guest in enumerate(guests)}
-        return sorted(planned, key=lambda domain: order[domain.spec.name])
-
-    async def start(self, domain: Domain) -> RunningGuest:
-        """Define, start paused, prove every thread's affinity, continue. On failure nothing of the guest is left.
-
-        PinMismatchError or another FailedError says what failed; OutcomeUnknownError if it could not be undone either.
-        """
-        name = domain.spec.name
-        xml = render(domain)
-        verdict = audit(xml.encode(), self._reserved())
-        if verdict.kind is not Kind.CONFINED or verdict.cautions:
-            why = "; ".join((verdict.summary, *verdict.cautions))
-            raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
+    async def run(self) -> NoReturn:
+        """Let turns be taken, and notice who ends by itself; never returns."""
+        following = asyncio.create_task(self._follow_events())
         try:
-            await self.files.prepare(name, _overlays(domain))
-            await self.hypervisor.start_paused(xml)
-            guest = await self._prove_and_continue(domain)
-        except BaseException as failure:
-            await asyncio.shield(self._undo(domain, failure))
-            raise
-        self.guests[name] = guest
-        return guest
+            while True:
+                await self._until_next_event()
+                self._scheduler.tick(self._now())
+                self._go_on()
+        finally:
+            following.cancel()
+            for task in self._tasks:
+                task.cancel()
 
-    async def start_all(self, domains: Sequence[Domain]) -> None:
-        """Start guests at the same time; returns when each has started, then raises the first failure, if any."""
-        await all_or_first_failure([self.start(domain) for domain in domains])
+    async def start(self, guests: Sequence[Guest]) -> None:
+        """Start guests at the same time, or refuse all of them with every reason; raises the first failure, if any.
 
-    async def stop(self, guests: Iterable[RunningGuest]) -> None:
-        """End guests at the same time and clear up after them; they stay in `guests`, with how they ended."""
-        ending = list(guests)
-        for guest in ending:
-            guest.ended = guest.ended or "stopped"
-        await all_or_first_failure([self._clear(guest.domain) for guest in ending])
+        Returns when each exclusive one runs and each shared one takes turns.
+        """
+        # The wide and the exclusive choose first: they are the harder to place.
+        ordered = sorted(guests, key=lambda guest: (guest.spec.mode is not Mode.EXCLUSIVE, -guest.spec.cores_needed))
+        requests = [StartGuest(spec=guest.spec, owner=guest.owner) for guest in ordered]
+        refused = self._scheduler.refusals(requests, self._now())
+        if refused:
+            raise RefusedError("nothing was started: " + " | ".join(f"{name}: {why}" for name, why in refused))
+        self._wanted |= {guest.spec.name: guest for guest in guests}
+        await all_or_first_failure([self._do(request) for request in requests])
+
+    async def stop(self, names: Iterable[str]) -> None:
+        """End guests at the same time; they stay in `guests`, with how they ended. Fine if they have ended already."""
+        await all_or_first_failure([self._stop(name) for name in names])
 
     async def stop_all(self) -> None:
-        """End every guest that this engine started."""
-        await self.stop(self.guests.values())
+        """End every guest that was started here."""
+        await self.stop(list(self._wanted))
+
+    def state(self, name: str) -> str:
+        """Return a guest's state in a word."""
+        guest = self.guests.get(name)
+        if guest is None:
+            return "starting"
+        if guest.ended is not None:
+            return guest.ended
+        return "running" if self._scheduler.phase(name) in (Phase.RUNNING, Phase.SUSPENDING) else "waiting"
+
+    def holders(self) -> dict[int, str]:
+        """Return who holds each core that is held."""
+        return {core: hold.holder for hold in self._scheduler.locks().holds for core in hold.cores}
 
     def look(self) -> None:
         """Read from the kernel where each running guest's threads are, and from its serial log what it said."""
         for guest in self.guests.values():
-            threads = () if guest.pid is None else self.processes.threads(guest.pid)
-            if threads:
-                guest.watch.look(_looked_at(threads))
-                guest.cpu_seconds = sum(thread.cpu_seconds for thread in threads)
-            else:
-                guest.pid = None
-            self._read_serial(guest)
+            self._launcher.look(guest)
+            read_serial(guest, self._launcher.files)
 
-    async def follow_events(self) -> None:
-        """Record how guests end that nobody here asked to; never returns."""
-        async for event in self.hypervisor.events():
-            self.record(event)
+    # Requests.
 
-    def record(self, event: DomainEvent) -> None:
-        """Note the end of a guest of ours."""
+    async def _do(self, request: Request) -> None:
+        """Make a request and wait until its plan has been carried out; raise what went wrong."""
+        guest = request.guest
+        outcome = self._scheduler.request(request, self._now())
+        if isinstance(outcome, Refusal):
+            raise RefusedError(f"{guest}: {outcome}")
+        if not outcome.steps:
+            return
+        future = self._outcomes[guest] = asyncio.get_running_loop().create_future()
+        self._go_on()
+        notice = await future
+        if notice.what is not Happening.DONE:
+            raise self._failures.pop(guest, None) or FailedError(f"{guest}: {notice.why}")
+
+    async def _stop(self, name: str) -> None:
+        while (future := self._outcomes.get(name)) is not None:  # a plan of it is under way
+            await asyncio.wait({future})
+        if self._scheduler.knows(name):
+            self.guests[name].ended = self.guests[name].ended or "stopped"
+            await self._do(StopGuest(name))
+
+    # The scheduler's orders.
+
+    def _go_on(self) -> None:
+        """Give out what the scheduler wants done, and take in what it tells."""
+        for order in self._scheduler.orders():
+            task = asyncio.create_task(self._carry_out(order))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        for notice in self._scheduler.notices():
+            if notice.what in (Happening.DONE, Happening.UNDONE, Happening.GONE, Happening.QUARANTINED):
+                future = self._outcomes.pop(notice.guest, None)
+                if future is not None and not future.done():
+                    future.set_result(notice)
+            self._on_notice(notice)
+        self._stir.set()
+
+    async def _carry_out(self, order: Order) -> None:
+        name = order.guest
+        try:
+            await self._act(order)
+        except OutcomeUnknownError as error:
+            self._failures[name] = error
+            self._scheduler.failed(order, str(error), self._now(), unknown=True)
+        except OrchestratorError as error:
+            self._failures[name] = error
+            await self._give_up(order, error)
+        else:
+            self._scheduler.done(order, self._now())
+        self._go_on()
+
+    async def _give_up(self, order: Order, error: OrchestratorError) -> None:
+        """End a guest that could not be let run, or stopped; a launch has undone itself, and an end is forced later."""
+        guest = self.guests.get(order.guest)
+        if isinstance(order, Launch | End) or guest is None or guest.pid is None:
+            self._scheduler.failed(order, str(error), self._now())
+            return
+        guest.ended, guest.crashed = guest.ended or str(error), True
+        try:
+            await self._launcher.clear(guest.domain)
+        except OrchestratorError as worse:
+            self._failures[order.guest] = OutcomeUnknownError(
+                f"{error}; what is left could not be cleared away: {worse}"
+            )
+            self._scheduler.failed(order, str(error), self._now(), unknown=True)
+        else:
+            await self._gone(guest, str(error))
+
+    async def _act(self, order: Order) -> None:
+        name = order.guest
+        match order:
+            case Launch():
+                await self._launch(name, order)
+            case Continue(_, cores, _, _):
+                guest = self.guests[name]
+                await self._launcher.resume(guest, seat(guest.domain.spec, cores, self.topology, self._pool))
+            case Halt():
+                await self._launcher.suspend(self.guests[name])
+            case End():
+                await self._launcher.clear(self.guests[name].domain)
+            case Freeze() | Kill():
+                self._force(order)
+
+    async def _launch(self, name: str, order: Launch) -> None:
+        domain = self._wanted[name].placed(order.placement, self._launcher.files.directory(name))
+        guest = self.guests[name] = await self._launcher.launch(domain)
+        task = asyncio.create_task(self._watch(guest))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _force(self, order: Freeze | Kill) -> None:
+        """Freeze or kill without the guest's help; one whose launch came to nothing may have no process."""
+        name, processes = order.guest, self._launcher.processes
+        uuid = self._wanted[name].uuid(self._launcher.files.directory(name))
+        pid = processes.find(uuid)
+        if pid is None:
+            self._scheduler.gone(name, "its process has gone", self._now())
+        elif isinstance(order, Freeze):
+            processes.freeze(pid, uuid)
+        else:
+            processes.kill(pid, uuid)
+
+    # What happens by itself.
+
+    async def _watch(self, guest: RunningGuest) -> None:
+        """Notice the end of a guest's QEMU by its monitor, which hangs up first."""
+        await guest.monitor.closed()
+        await guest.monitor.close()
+        await self._gone(guest, "QEMU ended")
+
+    async def _follow_events(self) -> None:
+        async for event in self._launcher.hypervisor.events():
+            self._record(event)
+            guest = self.guests.get(event.name)
+            if guest is not None:
+                await self._gone(guest, event.detail)
+
+    def _record(self, event: DomainEvent) -> None:
+        """Note how a guest of ours ended that nobody here asked to."""
         guest = self.guests.get(event.name)
         if guest is not None and guest.ended is None:
             guest.ended, guest.crashed = event.detail, event.kind is DomainEventKind.CRASHED
 
-    async def _prove_and_continue(self, domain: Domain) -> RunningGuest:
-        """Compare every live thread with the placement while the guest is still stopped, and again once it runs."""
-        pid = self.processes.find(str(domain.uuid))
-        if pid is None:
-            raise FailedError(f"{domain.spec.name}: libvirt started it, but no process of it can be found in /proc")
-        monitor = await self.monitors.connect(domain.monitor_socket)
-        try:
-            roles = await monitor.thread_roles()
-            self._prove(domain, pid, roles)
-            await monitor.resume()
-            threads = self._prove(domain, pid, roles)
-        finally:
-            await monitor.close()
-        guest = RunningGuest(domain=domain, pid=pid, watch=ReservedCoreWatch(self._reserved()))
-        guest.watch.look(_looked_at(threads))
-        return guest
+    async def _gone(self, guest: RunningGuest, why: str) -> None:
+        """Give a guest's cores on, and clear away what it leaves, once."""
+        if guest.pid is None or self.guests.get(guest.name) is not guest:
+            return
+        guest.pid = None
+        self._scheduler.gone(guest.name, guest.ended or why, self._now())
+        self._go_on()
+        with contextlib.suppress(OrchestratorError):  # the next start of this name clears away what is left
+            await self._launcher.clear(guest.domain)
 
-    def _prove(self, domain: Domain, pid: int, roles: ThreadRoles) -> Sequence[Thread]:
-        name, placement = domain.spec.name, domain.placement
-        threads = self.processes.threads(pid)
-        if not {thread.tid for thread in threads}.issuperset(roles.vcpus.values()) or not threads:
-            raise FailedError(f"{name}: its process {pid} ended while it was being started")
-        if sorted(roles.vcpus) != list(range(len(placement.vcpus))):
-            raise FailedError(f"{name}: QEMU has vCPUs {sorted(roles.vcpus)}, its placement {len(placement.vcpus)}")
-        allowed = {thread.tid: (thread.name, thread.allowed) for thread in threads}
-        found = strays(allowed, roles.vcpus, placement.vcpus, placement.emulator)
-        if found:
-            raise PinMismatchError(f"{name}: stopped, " + "; ".join(map(str, found)))
-        return threads
+    async def _until_next_event(self) -> None:
+        """Return when the scheduler wants a tick."""
+        while (event := self._scheduler.next_event()) is None or event > self._now():
+            self._stir.clear()
+            stirred = asyncio.create_task(self._stir.wait())
+            seconds = None if event is None else (event - self._now()) / NANOSECONDS
+            timer = None if seconds is None else asyncio.create_task(self._clock.sleep(seconds))
+            waiting: set[asyncio.Task[object]] = {task for task in (stirred, timer) if task is not None}
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
 
-    async def _undo(self, domain: Domain, failure: BaseException) -> None:
-        try:
-            await self._clear(domain)
-        except OrchestratorError as error:
-            why = str(failure) or "interrupted"
-            raise OutcomeUnknownError(f"{why}; what is left could not be cleared away: {error}") from failure
-
-    async def _clear(self, domain: Domain) -> None:
-        await self.hypervisor.remove(str(domain.uuid))
-        self.files.discard(domain.spec.name)
-
-    def _reserved(self) -> frozenset[int]:
-        return frozenset(cpu.id for cpu in self.topology.reserved) | {0, 1}
-
-    def _read_serial(self, guest: RunningGuest) -> None:
-        fresh = self.files.serial_log(guest.name, guest.log_size)
-        guest.log_size += len(fresh)
-        *lines, rest = (guest.unfinished + fresh).split(b"\n")
-        guest.unfinished = rest[:_LONGEST_LINE]
-        lines = [line for line in map(bytes.strip, lines) if line]
-        guest.heartbeats += sum(line.startswith(b"heartbeat ") for line in lines)
-        if lines:
-            text = lines[-1][:_LONGEST_LINE].decode("utf-8", "replace")
-            guest.last_line = "".join(character for character in text if character.isprintable())
+    def _now(self) -> int:
+        return int(self._clock.now() * NANOSECONDS)
 
 
 async def all_or_first_failure(acts: Sequence[Awaitable[object]]) -> None:
@@ -265,15 +280,3 @@ def require_pool(topology: Topology) -> None:
             f"{len(topology.cpus)} online cores all are reserved; "
             "`orchestrator lab run -- COMMAND` gives you a host with six"
         )
-
-
-def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:
-    return {
-        domain.overlay(disk_target(index)): (disk.path, disk.format)
-        for index, disk in enumerate(domain.spec.disks)
-        if disk.overlay
-    }
-
-
-def _looked_at(threads: Sequence[Thread]) -> list[tuple[int, str, frozenset[int], int]]:
-    return [(thread.tid, thread.name, thread.allowed, thread.last_core) for thread in threads]

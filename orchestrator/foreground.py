@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.core.xml.domain import Domain
-from orchestrator.engine import Engine
+from orchestrator.engine import Engine, Guest
 from orchestrator.errors import FailedError
 from orchestrator.ports import Clock
 
@@ -30,20 +29,20 @@ class Until:
 
 async def run_in_foreground(
     engine: Engine,
-    domains: Sequence[Domain],
+    guests: Sequence[Guest],
     *,
     until: Until,
     clock: Clock,
     interrupted: asyncio.Event,
     on_look: Callable[[], None],
 ) -> None:
-    """Start the domains, call `on_look` after each look, and end them whatever happens.
+    """Start the guests, call `on_look` after each look, and end them whatever happens.
 
     Raises what a start raised, FailedError if the heartbeats were not reached in time.
     """
-    following = asyncio.create_task(engine.follow_events())
+    running = asyncio.create_task(engine.run())
     interruption = asyncio.create_task(interrupted.wait())
-    starting = asyncio.create_task(engine.start_all(domains))
+    starting = asyncio.create_task(engine.start(guests))
     try:
         while not starting.done():
             await _next_look(clock, starting)
@@ -57,10 +56,11 @@ async def run_in_foreground(
             on_look()
     finally:
         interruption.cancel()
-        following.cancel()
         # What is still starting must have started to be stopped.
-        await asyncio.gather(starting, following, interruption, return_exceptions=True)
+        await asyncio.gather(starting, interruption, return_exceptions=True)
         await engine.stop_all()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
     if until.heartbeats is not None and not interrupted.is_set():
         _require_heartbeats(engine, until.heartbeats)
 
@@ -68,8 +68,8 @@ async def run_in_foreground(
 async def _look(engine: Engine, until: Until) -> None:
     engine.look()
     if until.heartbeats is not None:
-        running = [guest for guest in engine.guests.values() if guest.ended is None]
-        await engine.stop([guest for guest in running if guest.heartbeats >= until.heartbeats])
+        going_on = [guest for guest in engine.guests.values() if guest.ended is None]
+        await engine.stop([guest.name for guest in going_on if guest.heartbeats >= until.heartbeats])
 
 
 async def _next_look(clock: Clock, sooner: asyncio.Task[object]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+from orchestrator.core.journal import Head, Record
 from orchestrator.core.xml.metadata import Metadata
 
 
@@ -88,6 +89,15 @@ class Processes(Protocol):
     def threads(self, pid: int) -> Sequence[Thread]:
         """Return all threads of a process; empty if it has gone."""
 
+    def pin(self, tid: int, cores: frozenset[int]) -> None:
+        """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""
+
+    def freeze(self, pid: int, uuid: str) -> None:
+        """Stop every thread of the QEMU process of this domain; fine if it is not that domain's (any more)."""
+
+    def kill(self, pid: int, uuid: str) -> None:
+        """End that process at once, without its help; fine if it is not that domain's (any more)."""
+
 
 class Monitor(Protocol):
     """A connection to one guest's QMP socket."""
@@ -97,6 +107,12 @@ class Monitor(Protocol):
 
     async def resume(self) -> None:
         """Let the guest run, and return when QEMU has confirmed it."""
+
+    async def suspend(self) -> None:
+        """Stop the guest's vCPUs, and return when QEMU has confirmed it."""
+
+    async def closed(self) -> None:
+        """Return when QEMU has hung up: its process is ending."""
 
     async def close(self) -> None:
         """Hang up."""
@@ -139,3 +155,134 @@ class GuestFiles(Protocol):
 
     def serial_log(self, name: str, start: int = 0) -> bytes:
         """Return what the serial port has printed so far, from byte `start` on; empty if there is no log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGuest:
+    """A guest as the store remembers it.
+
+    `specification` is canonical JSON, `standing` a word of the core's, `cores` the CPU list that the guest keeps or was
+    launched on, `started_at` wall-clock time in nanoseconds since 1970.
+    """
+
+    name: str
+    uuid: str
+    owner: str
+    priority: int
+    specification: str
+    standing: str
+    cores: str
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a guest ended: `kind` in a word, `how` for its owner to read; `ended_at` in nanoseconds since 1970."""
+
+    name: str
+    owner: str
+    uuid: str
+    ended_at: int
+    how: str
+    kind: str
+
+
+MOST_ENDINGS = 1000
+"""How many endings the store keeps: the last ones."""
+
+
+class Store(Protocol):
+    """What outlives the scheduler. Each call is one transaction, and blocks: make them in one worker thread.
+
+    After a HostError nothing of the call has happened, and it can be made again.
+    """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user has to be told of how it was found, a line each."""
+
+    def guests(self) -> Sequence[StoredGuest]:
+        """Return all guests, by name."""
+
+    def put(self, guest: StoredGuest) -> None:
+        """Remember a guest, in place of what was known of one of this name."""
+
+    def remove(self, name: str, ending: Ending | None) -> None:
+        """Forget a guest, if it is known, and remember how it ended, if it did."""
+
+    def endings(self, owner: str | None = None, name: str | None = None) -> Sequence[Ending]:
+        """Return how guests ended, the last one first; of one owner, of one name, if they are given."""
+
+    def replace_all(self, guests: Sequence[StoredGuest]) -> None:
+        """Have these guests and no others; endings stay."""
+
+    def close(self) -> None:
+        """Let go of it; fine if that was done before."""
+
+
+class Journal(Protocol):
+    """The hash-chained log of privileged acts, see `core.journal`. Calls block: make them in one worker thread."""
+
+    @property
+    def head(self) -> Head:
+        """How far it goes; to be kept elsewhere too."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user has to be told of how it was found, a line each."""
+
+    def append(self, kind: str, body: Mapping[str, Any], at: int) -> Record:
+        """Write a record, and return it when it is durable; `at` is wall-clock time in nanoseconds since 1970.
+
+        After a HostError or UsageError the journal is as it was before.
+        """
+
+    def close(self) -> None:
+        """Let go of it; fine if that was done before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoresHealth:
+    """How the chores are doing, since they were started.
+
+    Of records (of the event log and of metrics): `sent` were given to the process, `queue` wait to be, `dropped` found
+    the queue full; `durable` are on the disk, `lost` were received and could not be kept. Of serial logs:
+    `serial_bytes` are on the disk, `serial_lost` were taken away by their limit before they could be. `alive` tells
+    whether the process still listens; `trouble` is what the disk last refused, empty while nothing is wrong.
+    """
+
+    sent: int
+    dropped: int
+    queue: int
+    durable: int
+    lost: int
+    serial_bytes: int
+    serial_lost: int
+    alive: bool
+    trouble: str
+
+
+class Chores(Protocol):
+    """The process on the service core that makes things durable. No call blocks, and none fails for a full queue.
+
+    Records are JSON objects of at most 64 KiB. One that does not fit into the queue is dropped and counted, and the log
+    says at that place how many were.
+    """
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a record to the event log, soon."""
+
+    def metrics(self, sample: Mapping[str, Any]) -> None:
+        """Append a record to the log of metrics, soon."""
+
+    def watch_serial(self, guest: str, path: str, limit: int) -> None:
+        """Keep what is appended to this file, which may come later; at most `limit` bytes, the last ones."""
+
+    def forget_serial(self, guest: str) -> None:
+        """Keep what is there still, then look no more; what was kept stays."""
+
+    def flush(self) -> None:
+        """Give the process what waits in the queue, as far as it takes it now; all other calls do so too."""
+
+    def health(self) -> ChoresHealth:
+        """Return how the chores are doing."""

@@ -15,7 +15,7 @@ from orchestrator.cli.duration import parse_duration
 from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, print_json, run_async
 
 if TYPE_CHECKING:
-    from orchestrator.wiring.foreground import View
+    from orchestrator.wiring.foreground import RunningGuest, View
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
     where = connect or rules.hypervisor.connect
     with _display() as show:
         view = run_async(foreground.run(prepared, where, until, show))
-    results = [_result(view, domain.spec.name) for domain in view.domains]
+    results = [_result(view.engine.guests[guest.spec.name]) for guest in view.wanted]
     if json:
         print_json({"guests": results})
     else:
@@ -69,14 +69,13 @@ def _display() -> Iterator[Callable[[View], None]]:
         yield lambda view: live.update(run_tables(view), refresh=True)
 
 
-def _result(view: View, name: str) -> dict[str, Any]:
-    guest = view.guests[name]
+def _result(guest: RunningGuest) -> dict[str, Any]:
     domain = guest.domain
     return {
-        "name": name,
+        "name": guest.name,
         "architecture": domain.spec.architecture,
         "accelerator": domain.accelerator,
-        "cores": list(domain.placement.held),
+        "cores": sorted(guest.cores),
         "heartbeats": guest.heartbeats,
         "cpu_seconds": round(guest.cpu_seconds, 2),
         "threads": len(guest.watch.threads),

@@ -19,23 +19,23 @@ def _guests(view: View) -> Table:
     for column in ("GUEST", "ARCHITECTURE", "CORES", "STATE", "CPU S", "BEATS"):
         table.add_column(column, no_wrap=True)
     table.add_column("LAST SERIAL LINE", no_wrap=True, overflow="ellipsis")
-    for domain in view.domains:
-        guest = view.guests.get(domain.spec.name)
-        cores = ",".join(map(str, domain.placement.held))
-        fixed = (domain.spec.name, domain.spec.architecture, cores)
+    for wanted in view.wanted:
+        name, architecture = wanted.spec.name, wanted.spec.architecture
+        guest, state = view.engine.guests.get(name), view.engine.state(name)
         if guest is None:
-            table.add_row(*fixed, "starting", "", "", "")
+            table.add_row(name, architecture, "", state, "", "")
         else:
-            state = guest.ended or "running"
-            table.add_row(*fixed, state, f"{guest.cpu_seconds:.1f}", str(guest.heartbeats), Text(guest.last_line))
+            cores = ",".join(map(str, guest.domain.placement.held))
+            seconds, beats = f"{guest.cpu_seconds:.1f}", str(guest.heartbeats)
+            table.add_row(name, architecture, cores, state, seconds, beats, Text(guest.last_line))
     return table
 
 
 def _cores(view: View) -> Table:
-    holders = {core: domain.spec.name for domain in view.domains for core in domain.placement.held}
+    holders = view.engine.holders()
     table = Table(box=None, pad_edge=False)
     for column in ("CORE", "ROLE", "HOLDER"):
         table.add_column(column, no_wrap=True)
-    for cpu in view.topology.cpus:
+    for cpu in view.engine.topology.cpus:
         table.add_row(str(cpu.id), cpu.role, holders.get(cpu.id, ""))
     return table

@@ -7,8 +7,8 @@ each step means to the books is in `scheduler`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GuestSpec, Mode, NumaWish, SmtWish
@@ -126,6 +126,52 @@ def decide(snapshot: Snapshot, request: Request) -> Plan | Refusal:
             return Plan(request, tuple(_pause(request.guest, known)))
         case ResumeGuest():
             return _resume(snapshot, request, known)
+
+
+def refusals(snapshot: Snapshot, requests: Iterable[StartGuest]) -> list[tuple[str, Refusal]]:
+    """Return which of these starts would be refused, were they asked for one after the other, and why.
+
+    Growth: that of `decide`, for each.
+    """
+    found = []
+    for request in requests:
+        outcome = decide(snapshot, request)
+        if isinstance(outcome, Refusal):
+            found.append((request.guest, outcome))
+        else:
+            snapshot = _foresee(snapshot, outcome, request)
+    return found
+
+
+def _foresee(snapshot: Snapshot, plan: Plan, request: StartGuest) -> Snapshot:
+    """Return the snapshot as it will be when a start is under way."""
+    known = entry(request, plan)
+    gangs = dict(snapshot.gangs)
+    if not known.exclusive:
+        need = snapshot.units.need(gang_width(known.spec, snapshot.units))
+        gangs[need] = gangs.get(need, 0) + 1
+    shared = snapshot.shared.difference(known.kept)
+    return replace(
+        snapshot,
+        guests={**snapshot.guests, request.guest: known},
+        gangs=gangs,
+        shared=shared,
+        usable=snapshot.units.within(shared),
+    )
+
+
+def entry(request: StartGuest, plan: Plan) -> Known:
+    """Return what is put in the books about a guest that is being started by this plan."""
+    assert plan.placement is not None  # every start has a launch
+    exclusive = request.spec.mode is Mode.EXCLUSIVE
+    return Known(
+        spec=request.spec,
+        owner=request.owner,
+        priority=request.priority,
+        standing=Standing.STARTING,
+        placement=plan.placement,
+        kept=plan.placement.held if exclusive else (),
+    )
 
 
 def _start(snapshot: Snapshot, request: StartGuest) -> Plan | Refusal:

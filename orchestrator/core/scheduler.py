@@ -8,16 +8,16 @@ there may be new acts and `notices`, and `next_event` tells when to call `tick` 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.core.books import Books
 from orchestrator.core.explain import Explanation, Timetable, explain
-from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.handover import Continue, Halt, Phase
 from orchestrator.core.locks import LockState
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal
-from orchestrator.core.plan import Plan, Request, decide
+from orchestrator.core.plan import Plan, Request, StartGuest, decide, refusals
 from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
 from orchestrator.core.snapshot import Snapshot, Standing
@@ -53,6 +53,10 @@ class Scheduler:
             self._settle(now)
         return outcome
 
+    def refusals(self, requests: Iterable[StartGuest], now: int) -> list[tuple[str, Refusal]]:
+        """Return which of these starts would be refused, one after the other; nothing is begun. See `plan.refusals`."""
+        return refusals(self.snapshot(now), requests)
+
     def tick(self, now: int) -> None:
         """Let time pass."""
         for guest in self._turnover.handovers.overdue(now):
@@ -80,10 +84,13 @@ class Scheduler:
             self._works.drive(guest, now, order)
         self._settle(now)
 
-    def failed(self, order: Order, why: str, now: int) -> None:
-        """Note that an act has failed. A launch is undone with its plan; a guest that does not obey is quarantined."""
+    def failed(self, order: Order, why: str, now: int, *, unknown: bool = False) -> None:
+        """Note that an act has failed, or that its outcome is `unknown`.
+
+        A launch that has failed is undone with its plan; any other guest that did not obey is quarantined.
+        """
         guest = order.guest
-        if isinstance(order, Launch) and guest in self._works:
+        if isinstance(order, Launch) and not unknown and guest in self._works:
             self._works.take_back(guest, why, now)
         elif not isinstance(order, Freeze | Kill):
             self._quarantine(guest, why, now)
@@ -126,6 +133,10 @@ class Scheduler:
     def knows(self, guest: str) -> bool:
         """Whether a guest is in the books."""
         return guest in self._books
+
+    def phase(self, guest: str) -> Phase | None:
+        """Return where a guest is between two turns; None if it neither has cores nor is about to."""
+        return self._turnover.handovers.phase(guest)
 
     def locks(self) -> LockState:
         """Return who holds and who awaits which cores. Growth: n log n in the holds."""

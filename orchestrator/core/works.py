@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from orchestrator.core.books import Books
 from orchestrator.core.handover import Phase
 from orchestrator.core.orders import Happening, Notice, Order
-from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest, aftermath
+from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest, aftermath, entry
 from orchestrator.core.sharing import Guest
-from orchestrator.core.snapshot import Known, Standing, gang_width
+from orchestrator.core.snapshot import Standing, gang_width
 from orchestrator.core.steps import (
     Act,
     Change,
@@ -70,17 +70,8 @@ class Works:
         if not plan.steps:
             return
         before = None
-        if isinstance(request, StartGuest) and plan.placement is not None:
-            exclusive = isinstance(plan.steps[0].do, Withhold)
-            known = Known(
-                spec=request.spec,
-                owner=request.owner,
-                priority=request.priority,
-                standing=Standing.STARTING,
-                placement=plan.placement,
-                kept=plan.placement.held if exclusive else (),
-            )
-            self._books.enter(guest, known)
+        if isinstance(request, StartGuest):
+            self._books.enter(guest, entry(request, plan))
         else:
             before = self._books[guest].standing
             self._books.move(guest, _UNDER_WAY[type(request)])

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, cast
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import QMPClient, QMPError, Runstate
 
 from orchestrator.errors import FailedError, OutcomeUnknownError
 from orchestrator.ports import ThreadRoles
@@ -26,6 +26,7 @@ class QmpMonitor:
     def __init__(self, client: QMPClient, socket: str) -> None:
         self._client = client
         self._socket = socket
+        self._draining = asyncio.create_task(self._drain())
 
     async def thread_roles(self) -> ThreadRoles:
         """Ask ``query-cpus-fast`` and ``query-iothreads`` which thread is which."""
@@ -40,12 +41,27 @@ class QmpMonitor:
         """Send ``cont``; QEMU answers once the vCPUs were told to run."""
         await self._ask("cont")
 
+    async def suspend(self) -> None:
+        """Send ``stop``; QEMU answers once all vCPUs have stopped."""
+        await self._ask("stop")
+
+    async def closed(self) -> None:
+        """Return when QEMU has closed the connection, or we have."""
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
+
     async def close(self) -> None:
         """Hang up; a guest that has gone meanwhile is no error."""
+        self._draining.cancel()
         try:
             await self._client.disconnect()
         except (QMPError, EOFError, OSError):
             return
+
+    async def _drain(self) -> None:
+        """Read events away, which QEMU sends to every monitor and the library would keep for ever."""
+        async for _ in self._client.events:
+            pass
 
     async def _ask(self, command: str) -> object:
         try:

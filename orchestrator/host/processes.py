@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -9,8 +10,9 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orchestrator.core.cpulist import parse_cpulist
+from orchestrator.core.cpulist import format_cpulist, parse_cpulist
 from orchestrator.core.xml.monitor import OUR_MONITOR
+from orchestrator.errors import FailedError
 from orchestrator.ports import Thread
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -47,6 +49,24 @@ class ProcFs:
         except OSError:
             return ()
         return tuple(thread for tid in tids if (thread := self._thread(pid, tid)) is not None)
+
+    def pin(self, tid: int, cores: frozenset[int]) -> None:
+        """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""
+        try:
+            os.sched_setaffinity(tid, cores)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            where = format_cpulist(cores)
+            raise FailedError(f"thread {tid} cannot be moved to cores {where}: {error.strerror}") from error
+
+    def freeze(self, pid: int, uuid: str) -> None:
+        """Send SIGSTOP to the QEMU process of this domain, which stops all its threads."""
+        _signal(pid, uuid, signal.SIGSTOP)
+
+    def kill(self, pid: int, uuid: str) -> None:
+        """Send SIGKILL to the QEMU process of this domain."""
+        _signal(pid, uuid, signal.SIGKILL)
 
     def _thread(self, pid: int, tid: int) -> Thread | None:
         task = self._root / str(pid) / "task" / str(tid)
@@ -114,18 +134,35 @@ def become_subreaper() -> None:
 def terminate(pid: int, uuid: str, *, grace: float = 3.0) -> bool:
     """End the QEMU process `pid` of the domain `uuid`: SIGTERM, and SIGKILL after `grace` seconds.
 
-    Returns whether it has ended; a process that is not that domain's (any more) counts as its end and is left
-    alone. The pidfd is opened before the identity is checked, so a reused pid is never hit.
+    Returns whether it has ended; a process that is not that domain's (any more) counts as its end and is left alone.
+    """
+    with _opened(pid, uuid) as handle:
+        return handle is None or _end(handle, grace)
+
+
+def _signal(pid: int, uuid: str, number: signal.Signals) -> None:
+    with _opened(pid, uuid) as handle, contextlib.suppress(ProcessLookupError):
+        if handle is not None:
+            signal.pidfd_send_signal(handle, number)
+
+
+@contextlib.contextmanager
+def _opened(pid: int, uuid: str) -> Iterator[int | None]:
+    """Give a pidfd of the process `pid` if it is the QEMU of this domain, else None.
+
+    The pidfd is opened before the identity is checked, so a reused pid is never hit.
     """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return True
+        yield None
+        return
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return uuid.encode() not in arguments or _end(handle, grace)
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        arguments = []
+    try:
+        yield handle if uuid.encode() in arguments else None
     finally:
         os.close(handle)
 
@@ -133,7 +170,10 @@ def terminate(pid: int, uuid: str, *, grace: float = 3.0) -> bool:
 def _end(handle: int, grace: float) -> bool:
     """Signal the process behind a pidfd, which becomes readable as it ends."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        signal.pidfd_send_signal(handle, number)
+        try:
+            signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return True
         if select.select([handle], [], [], grace)[0]:
             return True
     return False

@@ -18,10 +18,9 @@ from orchestrator.wiring.site import load_topology
 if TYPE_CHECKING:
     from orchestrator.core.model import Architecture
     from orchestrator.core.topology import Topology
-    from orchestrator.core.xml.domain import Domain
-    from orchestrator.engine import Guest, RunningGuest
+    from orchestrator.engine import Engine, Guest, RunningGuest
 
-__all__ = ["Prepared", "Until", "View", "prepare", "run"]
+__all__ = ["Prepared", "RunningGuest", "Until", "View", "prepare", "run"]
 
 
 @dataclass(slots=True)
@@ -30,16 +29,16 @@ class Prepared:
 
     guests: Sequence[Guest]
     topology: Topology
+    policy: Policy
     accelerators: Mapping[Architecture, AcceleratorChoice]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a run looks like at one moment: the domains in their order, and those that were started, by name."""
+    """What a run looks like: the guests that were asked for, in their order, and the engine that runs them."""
 
-    topology: Topology
-    domains: Sequence[Domain]
-    guests: Mapping[str, RunningGuest]
+    engine: Engine
+    wanted: Sequence[Guest]
 
 
 def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
@@ -50,7 +49,7 @@ def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
     topology = load_topology(policy)
     require_pool(topology)
     choices = {arch: accelerator_for(arch, policy) for arch in sorted({each.spec.architecture for each in parsed})}
-    return Prepared(to_run(parsed, count, choices), topology, choices)
+    return Prepared(to_run(parsed, count, choices), topology, policy, choices)
 
 
 async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[[View], None]) -> View:
@@ -62,12 +61,11 @@ async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     async with open_hypervisor(connect) as hypervisor:
-        engine = build_engine(prepared.topology, hypervisor, connect)
-        domains = await engine.plan(prepared.guests)
-        view = View(prepared.topology, domains, engine.guests)
+        engine = build_engine(prepared.topology, prepared.policy, hypervisor, connect)
+        view = View(engine, prepared.guests)
         await run_in_foreground(
             engine,
-            domains,
+            prepared.guests,
             until=until,
             clock=MonotonicClock(),
             interrupted=interrupted,

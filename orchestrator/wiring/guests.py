@@ -14,6 +14,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.wiring.site import embedded_root, guest_directories
 
 if TYPE_CHECKING:
+    from orchestrator.core.policy import Policy
     from orchestrator.core.topology import Topology
     from orchestrator.engine import Engine
     from orchestrator.host.hypervisor import LibvirtHypervisor
@@ -58,16 +59,18 @@ async def _reap_now_and_then() -> None:
         await asyncio.sleep(0.1)
 
 
-def build_engine(topology: Topology, hypervisor: LibvirtHypervisor, connect: str) -> Engine:
+def build_engine(topology: Topology, policy: Policy, hypervisor: LibvirtHypervisor, connect: str) -> Engine:
     """Return an engine on real adapters; `connect` is where the hypervisor was opened."""
     from orchestrator.engine import Engine
+    from orchestrator.host.clock import MonotonicClock
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
     from orchestrator.host.processes import ProcFs
+    from orchestrator.launch import Launcher
 
-    return Engine(
-        topology, hypervisor, ProcFs(), QmpMonitors(), GuestDirectories(guest_directories(), _daemons_user(connect))
-    )
+    files = GuestDirectories(guest_directories(), _daemons_user(connect))
+    launcher = Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files)
+    return Engine(topology, policy, launcher, MonotonicClock())
 
 
 def _daemons_user(connect: str) -> int | None:

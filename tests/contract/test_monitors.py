@@ -145,6 +145,30 @@ def test_a_guest_is_continued_and_the_socket_serves_the_next_one(side: Side) -> 
     asyncio.run(story())
 
 
+def test_a_guest_is_stopped_and_continued_in_turns(side: Side) -> None:
+    async def story() -> None:
+        for runs in (True, False, False, True):
+            monitor = await side.monitors.connect(side.socket)
+            await (monitor.resume() if runs else monitor.suspend())  # one that stands still already stays so
+            await monitor.close()
+            assert await side.runs() is runs
+
+    asyncio.run(story())
+
+
+def test_the_end_of_a_guest_is_noticed_by_its_monitor(side: Side) -> None:
+    async def story() -> None:
+        monitor = await side.monitors.connect(side.socket)
+        closed = asyncio.create_task(monitor.closed())
+        await asyncio.sleep(0)
+        assert not closed.done()
+        side.kill()
+        await asyncio.wait_for(closed, 10)
+        await monitor.close()
+
+    asyncio.run(story())
+
+
 def test_nobody_behind_a_socket_is_a_failure_that_names_it(side: Side) -> None:
     with pytest.raises(FailedError, match=r"/nowhere\.sock: cannot talk to the guest's monitor: "):
         asyncio.run(side.monitors.connect("/nowhere.sock"))

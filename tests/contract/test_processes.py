@@ -16,6 +16,7 @@ from typing import Protocol
 import pytest
 
 from orchestrator.core.xml.monitor import OUR_MONITOR
+from orchestrator.errors import FailedError
 from orchestrator.host.processes import ProcFs, terminate
 from orchestrator.ports import Processes, Thread, ThreadRoles
 from tests.fakes.host import FakeDomain, FakeHost
@@ -229,3 +230,44 @@ def test_only_emulators_that_were_left_to_us_are_reaped(tmp_path: Path) -> None:
     with pytest.raises(ChildProcessError):
         os.waitpid(left, os.WNOHANG)
     assert [os.waitpid(pid, os.WNOHANG)[0] for pid in (libvirts, other)] == [libvirts, other]
+
+
+@contextmanager
+def qemu_lookalike() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that carries a domain's uuid on its command line, as QEMU does."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)", "-uuid", UUID]
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_thread_is_pinned_and_one_that_has_gone_is_no_matter() -> None:
+    kernel = ProcFs()
+    with qemu_lookalike() as process:
+        for core in (0, 1):
+            kernel.pin(process.pid, frozenset({core}))
+            assert {thread.allowed for thread in kernel.threads(process.pid)} == {frozenset({core})}
+        with pytest.raises(FailedError, match=rf"thread {process.pid} cannot be moved to cores 1023: "):
+            kernel.pin(process.pid, frozenset({1023}))
+    kernel.pin(process.pid, frozenset({0}))
+
+
+def test_only_the_process_of_the_domain_is_frozen_and_killed() -> None:
+    kernel = ProcFs()
+    with qemu_lookalike() as process:
+        other = UUID.replace("1", "2")
+        kernel.freeze(process.pid, other)
+        kernel.kill(process.pid, other)
+        assert process.poll() is None
+        kernel.freeze(process.pid, UUID)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert state_of(process.pid) == "T"
+        kernel.kill(process.pid, UUID)
+        assert process.wait() == -signal.SIGKILL
+    kernel.kill(process.pid, UUID)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from orchestrator.config import encode_guest
 from orchestrator.core.discovery import discover
 from orchestrator.core.model import Architecture, GuestSpec, PayloadBoot, Size
+from orchestrator.core.policy import Policy
+from orchestrator.core.topology import Topology
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.engine import Engine, Guest
+from orchestrator.launch import Launcher
 from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost
 from tests.fakes.hypervisor import FakeHypervisor
@@ -20,7 +25,23 @@ from tests.fakes.processes import FakeProcesses
 def engine_on(host: FakeHost, cpus: str = "0-7", reserved: Iterable[int] = ()) -> Engine:
     """Return an engine on a plain host with these online CPUs, of which the policy reserves some: no SMT, one node."""
     topology = discover({"cpu/online": cpus}, reserved)
-    return Engine(topology, FakeHypervisor(host), FakeProcesses(host), FakeMonitors(host), FakeFiles(host))
+    return Engine(topology, Policy(), launcher_on(host, topology), host.clock)
+
+
+def launcher_on(host: FakeHost, topology: Topology) -> Launcher:
+    """Return a launcher on a host in memory."""
+    return Launcher(topology, FakeHypervisor(host), FakeProcesses(host), FakeMonitors(host), FakeFiles(host))
+
+
+@contextlib.asynccontextmanager
+async def going(engine: Engine) -> AsyncIterator[Engine]:
+    """Let an engine run beside what is done in this context."""
+    running = asyncio.create_task(engine.run())
+    try:
+        yield engine
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def guest(name: str = "beat", vcpus: int = 1, **wishes: Any) -> Guest:

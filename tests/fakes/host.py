@@ -49,15 +49,17 @@ class FakeDomain:
     uuid: str
     metadata: Metadata | None
     monitor: str
-    threads: Mapping[int, Thread]
+    threads: dict[int, Thread]
     roles: ThreadRoles
     pid: int | None
     state: str = "paused"
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
 class FakeHost:
-    """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content."""
+    """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content,
+    `clashes` what was wrong with who ran where."""
 
     faults: Faults = field(default_factory=Faults)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -65,6 +67,7 @@ class FakeHost:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     trace: list[str] = field(default_factory=list)
     events: asyncio.Queue[DomainEvent] = field(default_factory=asyncio.Queue)
+    clashes: list[str] = field(default_factory=list)
     pids: count[int] = field(default_factory=lambda: count(1000, 100))
 
     def named(self, name: str) -> FakeDomain | None:
@@ -82,6 +85,16 @@ class FakeHost:
             for thread in seen
         ]
 
+    def note_clashes(self) -> None:
+        """Note each core on which vCPUs of two guests may run at this moment."""
+        seen: dict[int, str] = {}
+        for domain in self.domains.values():
+            if domain.state == "running":
+                for core in {core for tid in domain.roles.vcpus.values() for core in domain.threads[tid].allowed}:
+                    if core in seen:
+                        self.clashes.append(f"core {core}: {seen[core]} and {domain.name}")
+                    seen[core] = domain.name
+
     def prints(self, name: str, text: bytes) -> None:
         """Have a guest print on its serial port."""
         files = self.files[name]
@@ -92,5 +105,6 @@ class FakeHost:
         domain = self.named(name)
         assert domain is not None
         domain.pid, domain.state = None, SHUT_OFF
+        domain.ended.set()
         kind = DomainEventKind.CRASHED if detail == "QEMU failed" else DomainEventKind.STOPPED
         self.events.put_nowait(DomainEvent(name, kind, detail))

@@ -22,8 +22,16 @@ class FakeMonitor:
     async def resume(self) -> None:
         self._ask("continue")
         self._domain.state = "running"
+        self._host.note_clashes()
         if self._domain.name in self._host.faults.dies_on_resume:
             self._host.ends(self._domain.name)
+
+    async def suspend(self) -> None:
+        self._ask("stop")
+        self._domain.state = "paused"
+
+    async def closed(self) -> None:
+        await self._domain.ended.wait()
 
     async def close(self) -> None:
         self._host.trace.append(f"hang up {self._domain.name}")

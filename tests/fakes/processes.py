@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.ports import Thread
 from tests.fakes.host import FakeDomain, FakeHost
@@ -22,6 +23,22 @@ class FakeProcesses:
             return ()
         self._host.trace.append(f"read threads {domain.name}")
         return tuple(sorted(self._host.threads_of(domain), key=lambda thread: thread.tid))
+
+    def pin(self, tid: int, cores: frozenset[int]) -> None:
+        for domain in self._host.domains.values():
+            if tid in domain.threads:
+                domain.threads[tid] = replace(domain.threads[tid], allowed=cores, last_core=min(cores))
+
+    def freeze(self, pid: int, uuid: str) -> None:
+        domain = self._host.domains.get(uuid)
+        if domain is not None and domain.pid == pid:
+            self._host.trace.append(f"freeze {domain.name}")
+
+    def kill(self, pid: int, uuid: str) -> None:
+        domain = self._host.domains.get(uuid)
+        if domain is not None and domain.pid == pid:
+            self._host.trace.append(f"kill {domain.name}")
+            self._host.ends(domain.name)
 
     def _of(self, pid: int) -> FakeDomain | None:
         return next((domain for domain in self._host.domains.values() if domain.pid == pid), None)

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.engine import Engine, RunningGuest, all_or_first_failure
 from orchestrator.errors import FailedError
 from orchestrator.ports import DomainEvent, DomainEventKind
-from tests.fakes.engine import engine_on, guest
+from tests.fakes.engine import engine_on, going, guest
 from tests.fakes.host import Astray, FakeHost, Faults
 
 
@@ -19,7 +19,7 @@ def watched(host: FakeHost, act: Callable[[Engine, RunningGuest], None], name: s
     engine = engine_on(host)
 
     async def story() -> None:
-        await engine.start_all(await engine.plan([guest(name)]))
+        await engine.start([guest(name)])
         act(engine, engine.guests[name])
 
     asyncio.run(story())
@@ -79,7 +79,7 @@ def test_a_thread_that_strays_later_is_remembered_even_once_it_is_back() -> None
             engine.look()
 
     seen = watched(host, act)
-    assert seen.watch.looks == 3
+    assert seen.watch.looks == 4  # two proofs, and these two
     assert list(seen.watch.offenders.values()) == ["worker"]
 
 
@@ -99,7 +99,7 @@ def test_a_process_that_has_gone_is_never_looked_at_again() -> None:
 
     seen = watched(host, act)
     assert seen.pid is None
-    assert seen.watch.looks == 2
+    assert seen.watch.looks == 3  # two proofs, and this one
     assert seen.watch.offenders == {}
 
 
@@ -116,29 +116,37 @@ def test_the_last_words_of_a_guest_that_ended_are_still_read() -> None:
     assert (seen.heartbeats, seen.last_line) == (1, "panic")
 
 
-def test_ends_are_recorded_once_and_only_of_guests_of_ours() -> None:
-    def act(engine: Engine, seen: RunningGuest) -> None:
-        engine.record(DomainEvent("stranger", DomainEventKind.CRASHED, "crashed"))
-        assert seen.ended is None
-        engine.record(DomainEvent("beat", DomainEventKind.CRASHED, "guest panicked"))
-        engine.record(DomainEvent("beat", DomainEventKind.STOPPED, "destroyed"))
-
-    assert watched(FakeHost(), act).ended == "guest panicked"
-
-
-def test_events_are_followed() -> None:
+def test_events_of_strangers_are_no_matter() -> None:
     host = FakeHost()
     engine = engine_on(host)
 
     async def story() -> None:
-        await engine.start_all(await engine.plan([guest()]))
-        following = asyncio.create_task(engine.follow_events())
-        host.ends("beat", "shut down")
-        await host.clock.sleep(1)
-        following.cancel()
+        async with going(engine):
+            await engine.start([guest()])
+            host.events.put_nowait(DomainEvent("stranger", DomainEventKind.CRASHED, "crashed"))
+            await host.clock.sleep(1)
 
     asyncio.run(story())
-    assert engine.guests["beat"].ended == "shut down"
+    assert engine.guests["beat"].ended is None
+    assert engine.state("beat") == "running"
+
+
+@pytest.mark.parametrize(("detail", "crashed"), [("shut down", False), ("QEMU failed", True)])
+def test_how_a_guest_ended_is_recorded_and_nothing_is_left_of_it(detail: str, crashed: bool) -> None:
+    host = FakeHost()
+    engine = engine_on(host)
+
+    async def story() -> None:
+        async with going(engine):
+            await engine.start([guest()])
+            host.ends("beat", detail)
+            await host.clock.sleep(1)
+
+    asyncio.run(story())
+    seen = engine.guests["beat"]
+    assert (seen.ended, seen.crashed, seen.pid) == (detail, crashed, None)
+    assert engine.holders() == {}
+    assert host.domains == {}
 
 
 def test_stopping_ends_all_and_tells_who_had_ended_before() -> None:
@@ -146,9 +154,11 @@ def test_stopping_ends_all_and_tells_who_had_ended_before() -> None:
     engine = engine_on(host)
 
     async def story() -> None:
-        await engine.start_all(await engine.plan([guest("one"), guest("two")]))
-        engine.record(DomainEvent("one", DomainEventKind.STOPPED, "shut down"))
-        await engine.stop_all()
+        async with going(engine):
+            await engine.start([guest("one"), guest("two")])
+            host.ends("one", "shut down")
+            await host.clock.sleep(1)
+            await engine.stop_all()
 
     asyncio.run(story())
     assert {name: seen.ended for name, seen in engine.guests.items()} == {"one": "shut down", "two": "stopped"}
@@ -160,7 +170,7 @@ def test_a_guest_that_cannot_be_removed_keeps_none_of_the_others() -> None:
     engine = engine_on(host)
 
     async def story() -> None:
-        await engine.start_all(await engine.plan([guest("one"), guest("two"), guest("three")]))
+        await engine.start([guest("one"), guest("two"), guest("three")])
         await engine.stop_all()
 
     with pytest.raises(FailedError, match="one was told to stay"):

@@ -38,7 +38,7 @@ class Run:
         async def story() -> None:
             await run_in_foreground(
                 self.engine,
-                await self.engine.plan(guests),
+                guests,
                 until=until,
                 clock=self.host.clock,
                 interrupted=self.interrupted,
@@ -64,7 +64,7 @@ def test_it_ends_after_its_seconds_and_looks_once_in_each() -> None:
     assert run.looks == [0, 1, 2, 3, 4]
     seen = run.engine.guests["beat"]
     assert seen.ended == "stopped"
-    assert seen.watch.looks == 6  # the proof at the start, and the five
+    assert seen.watch.looks == 7  # two proofs at the start, and the five
     assert seen.cpu_seconds == 4 * 3  # three threads, each of which runs all the time in this host
 
 

@@ -1,0 +1,221 @@
+"""One guest at a time: started paused, proved thread by thread, moved, let run, stopped, ended.
+
+No decision is taken here; which guest runs where and when is the engine's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from orchestrator.core.model import GuestSpec, disk_target
+from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
+from orchestrator.core.placement import Placement
+from orchestrator.core.topology import Topology
+from orchestrator.core.xml.audit import audit
+from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.xml.render import render
+from orchestrator.core.xml.verdict import Kind
+from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError, PinMismatchError
+from orchestrator.ports import GuestFiles, Hypervisor, Monitor, Monitors, Processes, Thread, ThreadRoles
+
+_MOVES = 3
+"""How often a guest's threads are pinned anew while QEMU goes on making new ones."""
+
+_UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it."""
+
+    spec: GuestSpec
+    specification: str
+    owner: str
+    emulator: str
+    accelerator: Accelerator
+
+    def placed(self, placement: Placement, directory: str) -> Domain:
+        """Return the domain of this guest on these cores, with its run directory."""
+        return Domain(
+            spec=self.spec,
+            placement=placement,
+            accelerator=self.accelerator,
+            owner=self.owner,
+            specification=self.specification,
+            emulator=self.emulator,
+            directory=directory,
+            uuid=self.uuid(directory),
+        )
+
+    def uuid(self, directory: str) -> str:
+        """Return the uuid of the owner's guest in this directory: the same each time, so its process is known again."""
+        return str(uuid.uuid5(_UUIDS, f"{self.owner}:{directory}"))
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningGuest:
+    """A guest that was started, and what was seen of it.
+
+    `pid` is None once the process has gone: the kernel may give its number to another. `domain` has the placement of
+    its present turn, or of its last; `cores` are all it ever had. `cpu_seconds` is what it has used, `log_size` how far
+    the serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
+    terminal would obey. `ended` says how the guest ended, once it has, `crashed` whether it or its QEMU failed.
+    """
+
+    domain: Domain
+    pid: int | None
+    monitor: Monitor
+    roles: ThreadRoles
+    watch: ReservedCoreWatch
+    cores: set[int] = field(default_factory=set)
+    ran: bool = False
+    cpu_seconds: float = 0.0
+    heartbeats: int = 0
+    last_line: str = ""
+    log_size: int = 0
+    unfinished: bytes = b""
+    ended: str | None = None
+    crashed: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the guest's name."""
+        return self.domain.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Acts on single guests through the ports, and proves where their threads may run."""
+
+    topology: Topology
+    hypervisor: Hypervisor
+    processes: Processes
+    monitors: Monitors
+    files: GuestFiles
+
+    async def launch(self, domain: Domain) -> RunningGuest:
+        """Define, start paused, prove every thread's affinity. On failure nothing of the guest is left.
+
+        PinMismatchError or another FailedError says what failed; OutcomeUnknownError if it could not be undone either.
+        """
+        name = domain.spec.name
+        xml = render(domain)
+        verdict = audit(xml.encode(), self.reserved())
+        if verdict.kind is not Kind.CONFINED or verdict.cautions:
+            why = "; ".join((verdict.summary, *verdict.cautions))
+            raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
+        try:
+            await self.files.prepare(name, _overlays(domain))
+            await self.hypervisor.start_paused(xml)
+            return await self.attach(domain)
+        except BaseException as failure:
+            await asyncio.shield(self._undo(domain, failure))
+            raise
+
+    async def attach(self, domain: Domain) -> RunningGuest:
+        """Connect to a guest whose process is there, and prove its threads. Raises FailedError."""
+        name = domain.spec.name
+        pid = self.processes.find(str(domain.uuid))
+        if pid is None:
+            raise FailedError(f"{name}: libvirt started it, but no process of it can be found in /proc")
+        monitor = await self.monitors.connect(domain.monitor_socket)
+        try:
+            roles = await monitor.thread_roles()
+            watch = ReservedCoreWatch(self.reserved())
+            guest = RunningGuest(domain=domain, pid=pid, monitor=monitor, roles=roles, watch=watch)
+            self._prove(guest)
+        except BaseException:
+            await monitor.close()
+            raise
+        return guest
+
+    async def resume(self, guest: RunningGuest, placement: Placement) -> None:
+        """Let a guest run on a placement, to which its threads are moved first if it differs from the last one.
+
+        Its threads are read back after each move, and after the first time that it was let run. Raises PinMismatchError
+        or another FailedError; the guest may run then, or not.
+        """
+        if placement != guest.domain.placement:
+            guest.domain = replace(guest.domain, placement=placement)
+            self._move(guest)
+        await guest.monitor.resume()
+        guest.cores.update(placement.held)
+        if not guest.ran:
+            guest.ran = True
+            self._prove(guest)
+
+    async def suspend(self, guest: RunningGuest) -> None:
+        """Stop a guest's vCPUs, and return when that is confirmed."""
+        await guest.monitor.suspend()
+
+    async def clear(self, domain: Domain) -> None:
+        """End a guest's process, if it is still there, and clear away what it leaves but its log."""
+        await self.hypervisor.remove(str(domain.uuid))
+        self.files.discard(domain.spec.name)
+
+    def look(self, guest: RunningGuest) -> None:
+        """Read from the kernel where a guest's threads are and what they used."""
+        threads = self._threads(guest)
+        if threads:
+            guest.watch.look(_looked_at(threads))
+            guest.cpu_seconds = sum(thread.cpu_seconds for thread in threads)
+        else:
+            guest.pid = None
+
+    def reserved(self) -> frozenset[int]:
+        """Return the cores that no guest may have."""
+        return frozenset(cpu.id for cpu in self.topology.reserved) | {0, 1}
+
+    def _move(self, guest: RunningGuest) -> None:
+        """Pin every thread to where the placement wants it; one that QEMU makes meanwhile is caught the next time."""
+        placement = guest.domain.placement
+        cores: dict[int, set[int]] = {}
+        for index, tid in guest.roles.vcpus.items():
+            cores.setdefault(tid, set()).add(placement.vcpus[index])
+        for _ in range(_MOVES):
+            for thread in self._threads(guest):
+                self.processes.pin(thread.tid, frozenset(cores.get(thread.tid, placement.emulator)))
+            if not self._strays(guest):
+                return
+        self._prove(guest)
+
+    def _prove(self, guest: RunningGuest) -> None:
+        seen, placed = sorted(guest.roles.vcpus), len(guest.domain.placement.vcpus)
+        if seen != list(range(placed)):
+            raise FailedError(f"{guest.name}: QEMU has vCPUs {seen}, its placement {placed}")
+        found = self._strays(guest)
+        if found:
+            raise PinMismatchError(f"{guest.name}: stopped, " + "; ".join(map(str, found)))
+
+    def _strays(self, guest: RunningGuest) -> Sequence[Stray]:
+        placement, threads = guest.domain.placement, self._threads(guest)
+        if not {thread.tid for thread in threads}.issuperset(guest.roles.vcpus.values()) or not threads:
+            raise FailedError(f"{guest.name}: its process {guest.pid} ended while it was being started")
+        guest.watch.look(_looked_at(threads))
+        allowed = {thread.tid: (thread.name, thread.allowed) for thread in threads}
+        return strays(allowed, guest.roles.vcpus, placement.vcpus, placement.emulator)
+
+    def _threads(self, guest: RunningGuest) -> Sequence[Thread]:
+        return self.processes.threads(guest.pid) if guest.pid is not None else ()
+
+    async def _undo(self, domain: Domain, failure: BaseException) -> None:
+        try:
+            await self.clear(domain)
+        except OrchestratorError as error:
+            why = str(failure) or "interrupted"
+            raise OutcomeUnknownError(f"{why}; what is left could not be cleared away: {error}") from failure
+
+
+def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:
+    return {
+        domain.overlay(disk_target(index)): (disk.path, disk.format)
+        for index, disk in enumerate(domain.spec.disks)
+        if disk.overlay
+    }
+
+
+def _looked_at(threads: Sequence[Thread]) -> list[tuple[int, str, frozenset[int], int]]:
+    return [(thread.tid, thread.name, thread.allowed, thread.last_core) for thread in threads]
