@@ -30,8 +30,11 @@ from orchestrator.core.works import Works
 class Scheduler:
     """Who runs where and when on one host; the only writer of its locks, rotation and books.
 
-    Calls are made in order of time, `now` in nanoseconds of one monotonic clock. Growth: a request grows with the
-    guests and the host's CPUs, a tick as `Rotation.tick`, a confirmation with the cores that change hands.
+    Calls are made in order of time, `now` in nanoseconds of one monotonic clock. `decisions` counts how often it was
+    decided anew whose turn it is; while that stays, so does `next_event`, but for orders that are overdue.
+
+    Growth: a request grows with the guests and the host's CPUs, a tick as `Rotation.tick`, a confirmation with the
+    cores that change hands.
     """
 
     def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
@@ -39,6 +42,7 @@ class Scheduler:
         self._policy = policy.rotation
         self._books = Books(topology, policy)
         self._turnover = Turnover(self._books.pool, self._books.groups, policy.rotation, weights or {})
+        self.decisions = 0
         self._works = Works(self._books, self._turnover)
         self._graces: deque[tuple[int, str]] = deque()
         self._orders: list[Freeze | Kill] = []
@@ -186,6 +190,7 @@ class Scheduler:
         handovers, works = self._turnover.handovers, self._works
         while works.changed or handovers.has_granted:
             works.changed = False
+            self.decisions += 1
             self._turnover.tick(now)
             for guest in handovers.granted():
                 works.drive(guest, now)

@@ -76,6 +76,7 @@ class _World:
         topology = scenario.host.topology(scenario.policy)
         weights = {owner.name: owner.weight for owner in scenario.owners}
         self._end = int(scenario.duration)
+        self._confirm = int(scenario.policy.rotation.confirm)
         self._now = 0
         self._scheduler = Scheduler(topology, scenario.policy, weights)
         self._hypervisor = _FakeHypervisor(scenario.costs, scenario.seed)
@@ -90,27 +91,39 @@ class _World:
             self._plan(failure.at, partial(self._fail, failure))
 
     def advance(self) -> int | None:
-        """Let everything happen that happens at the next moment, and return that; None if it is after the end."""
-        heaps = (self._confirmations, self._stories)
-        moments = [heap[0][0] for heap in heaps if heap]
+        """Let everything happen up to the next moment at which something is decided; None if that is after the end."""
         decision = self._scheduler.next_event()
-        if decision is not None:
-            moments.append(decision)
-        if not moments or (now := max(min(moments), self._now)) > self._end:
+        story = self._stories[0][0] if self._stories else None
+        horizon = min((moment for moment in (decision, story) if moment is not None), default=self._end + 1)
+        # An order that is given meanwhile cannot be overdue before the limit.
+        limit = min(horizon, self._end, self._now + self._confirm)
+        if self._confirm_until(limit) or limit < min(horizon, self._end):
+            return self._now
+        if horizon > self._end:
             return None
-        self._now = now
-        while self._stories and self._stories[0][0] <= now:
+        self._now = max(self._now, horizon)
+        while self._stories and self._stories[0][0] <= self._now:
             heappop(self._stories)[2]()
-        while self._confirmations and self._confirmations[0][0] <= now:
-            order = heappop(self._confirmations)[2]
-            if isinstance(order, Kill):
-                self._scheduler.gone(order.guest, "killed", now)
-            else:
-                self._scheduler.done(order, now)
-        if decision is not None and decision <= now:
-            self._scheduler.tick(now)
+        if decision is not None and decision <= self._now:
+            self._scheduler.tick(self._now)
         self._follow()
-        return now
+        return self._now
+
+    def _confirm_until(self, limit: int) -> bool:
+        """Let confirmations come until `limit`, or return True as soon as one has led to a new decision."""
+        confirmations, scheduler = self._confirmations, self._scheduler
+        decisions = scheduler.decisions
+        while confirmations and confirmations[0][0] <= limit:
+            self._now, _, order = heappop(confirmations)
+            if isinstance(order, Kill):
+                scheduler.gone(order.guest, "killed", self._now)
+            else:
+                scheduler.done(order, self._now)
+            self._follow()
+            if scheduler.decisions != decisions:
+                return True
+        self._now = max(self._now, limit)
+        return False
 
     def finish(self) -> Outcome:
         """Return what has come of it."""
