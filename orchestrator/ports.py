@@ -134,6 +134,9 @@ class Hypervisor(Protocol):
     async def remove(self, uuid: str) -> bool:
         """End the domain and forget it; False if there was none. Another one of the same name is left alone."""
 
+    async def mark_paused(self, uuid: str, *, paused: bool) -> None:
+        """Note in the domain's metadata whether its user has paused it, so that it is known after any crash."""
+
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""
 

@@ -1,4 +1,4 @@
-"""The shipped scenarios, simulated in full: fair to everybody, and every wait within the bound that was promised for it."""
+"""The shipped scenarios, simulated in full: fair to everybody, and every wait within its bound."""
 
 from __future__ import annotations
 
