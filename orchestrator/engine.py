@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, NoReturn
 
+from orchestrator.adoption import adopt
+from orchestrator.core.explain import Explanation
 from orchestrator.core.handover import Continue, Halt, Phase
-from orchestrator.core.model import Mode
+from orchestrator.core.model import GuestSpec, Mode
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal, seat
-from orchestrator.core.plan import Request, StartGuest, StopGuest
+from orchestrator.core.plan import PauseGuest, Request, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.policy import Policy
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.steps import End, Launch
 from orchestrator.core.topology import Topology
-from orchestrator.errors import FailedError, HostError, OrchestratorError, OutcomeUnknownError, RefusedError
+from orchestrator.errors import FailedError, HostError, OrchestratorError, OutcomeUnknownError, RefusedError, UsageError
 from orchestrator.launch import Guest, Launcher, RunningGuest
 from orchestrator.ports import Clock, DomainEvent, DomainEventKind
 from orchestrator.serial import read_serial
+from orchestrator.together import all_or_first_failure
 
-__all__ = ["Engine", "Guest", "RunningGuest", "all_or_first_failure", "require_pool"]
+__all__ = ["Engine", "Guest", "RunningGuest", "require_pool"]
 
 NANOSECONDS = 1_000_000_000
 
@@ -52,6 +55,7 @@ class Engine:
         self._on_notice = on_notice
         self._scheduler = Scheduler(topology, policy)
         self._wanted: dict[str, Guest] = {}
+        self._started: list[str] = []
         self._failures: dict[str, OrchestratorError] = {}
         self._outcomes: dict[str, asyncio.Future[Notice]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,15 +86,48 @@ class Engine:
         if refused:
             raise RefusedError("nothing was started: " + " | ".join(f"{name}: {why}" for name, why in refused))
         self._wanted |= {guest.spec.name: guest for guest in guests}
+        self._started += [guest.spec.name for guest in guests]
         await all_or_first_failure([self._do(request) for request in requests])
+
+    async def adopt(self, decode: Callable[[str], GuestSpec]) -> list[str]:
+        """Take over what runs already, before `run`; return a line for each guest about which something was done.
+
+        `decode` reads a definition back from the canonical JSON in a domain's metadata.
+        """
+        adopted, notes = await adopt(self._launcher, self._scheduler, decode, self._now)
+        for one in adopted:
+            self._wanted[one.running.name] = one.guest
+            self._attend(one.running)
+        self._go_on()
+        return notes
+
+    async def pause(self, name: str) -> None:
+        """Let a guest stand still until it is resumed, also over a restart of the scheduler."""
+        await self._toggle(PauseGuest(name), paused=True)
+
+    async def resume(self, name: str) -> None:
+        """Let a paused guest go on."""
+        await self._toggle(ResumeGuest(name), paused=False)
+
+    async def kill(self, name: str) -> None:
+        """End a guest's process at once, without its help."""
+        guest = self._known(name)
+        guest.ended = guest.ended or "killed"
+        if guest.pid is not None:
+            self._launcher.processes.kill(guest.pid, str(guest.domain.uuid))
+            await self._gone(guest, "killed")
+
+    def explain(self, name: str) -> Explanation:
+        """Say why a guest waits, or where it runs. Raises UsageError if there is none of this name."""
+        return self._scheduler.explain(name, self._now())
 
     async def stop(self, names: Iterable[str]) -> None:
         """End guests at the same time; they stay in `guests`, with how they ended. Fine if they have ended already."""
         await all_or_first_failure([self._stop(name) for name in names])
 
     async def stop_all(self) -> None:
-        """End every guest that was started here."""
-        await self.stop(list(self._wanted))
+        """End every guest that was started here; those that were taken over go on."""
+        await self.stop(self._started)
 
     def state(self, name: str) -> str:
         """Return a guest's state in a word."""
@@ -127,6 +164,22 @@ class Engine:
         if notice.what is not Happening.DONE:
             raise self._failures.pop(guest, None) or FailedError(f"{guest}: {notice.why}")
 
+    async def _toggle(self, request: PauseGuest | ResumeGuest, *, paused: bool) -> None:
+        """Pause or resume; what is wanted is noted before it is done, and taken back if it cannot be."""
+        uuid = str(self._known(request.guest).domain.uuid)
+        await self._launcher.hypervisor.mark_paused(uuid, paused=paused)
+        try:
+            await self._do(request)
+        except RefusedError:
+            await self._launcher.hypervisor.mark_paused(uuid, paused=not paused)
+            raise
+
+    def _known(self, name: str) -> RunningGuest:
+        guest = self.guests.get(name)
+        if guest is None or not self._scheduler.knows(name):
+            raise UsageError(f"{name}: there is no such guest; `orchestrator ps` lists those that are")
+        return guest
+
     async def _stop(self, name: str) -> None:
         while (future := self._outcomes.get(name)) is not None:  # a plan of it is under way
             await asyncio.wait({future})
@@ -139,9 +192,7 @@ class Engine:
     def _go_on(self) -> None:
         """Give out what the scheduler wants done, and take in what it tells."""
         for order in self._scheduler.orders():
-            task = asyncio.create_task(self._carry_out(order))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._carry_out(order))
         for notice in self._scheduler.notices():
             if notice.what in (Happening.DONE, Happening.UNDONE, Happening.GONE, Happening.QUARANTINED):
                 future = self._outcomes.pop(notice.guest, None)
@@ -198,8 +249,15 @@ class Engine:
 
     async def _launch(self, name: str, order: Launch) -> None:
         domain = self._wanted[name].placed(order.placement, self._launcher.files.directory(name))
-        guest = self.guests[name] = await self._launcher.launch(domain)
-        task = asyncio.create_task(self._watch(guest))
+        self._attend(await self._launcher.launch(domain))
+
+    def _attend(self, guest: RunningGuest) -> None:
+        """Take a guest in, and watch for its end."""
+        self.guests[guest.name] = guest
+        self._begin(self._watch(guest))
+
+    def _begin(self, act: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(act)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -262,14 +320,6 @@ class Engine:
 
     def _now(self) -> int:
         return int(self._clock.now() * NANOSECONDS)
-
-
-async def all_or_first_failure(acts: Sequence[Awaitable[object]]) -> None:
-    """Run acts at the same time to their ends, then raise the first failure among them, if any."""
-    outcomes = await asyncio.gather(*acts, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
 
 
 def require_pool(topology: Topology) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.engine import Engine, Guest
+from orchestrator.engine import Engine, Guest, RunningGuest
 from orchestrator.errors import FailedError
 from orchestrator.ports import Clock
 
@@ -46,13 +46,13 @@ async def run_in_foreground(
     try:
         while not starting.done():
             await _next_look(clock, starting)
-            await _look(engine, until)
+            await _look(engine, guests, until)
             on_look()
         await starting
         began = clock.now()
-        while not interrupted.is_set() and not _finished(engine, until, clock.now() - began):
+        while not interrupted.is_set() and not _finished(_ours(engine, guests), until, clock.now() - began):
             await _next_look(clock, interruption)
-            await _look(engine, until)
+            await _look(engine, guests, until)
             on_look()
     finally:
         interruption.cancel()
@@ -62,13 +62,18 @@ async def run_in_foreground(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     if until.heartbeats is not None and not interrupted.is_set():
-        _require_heartbeats(engine, until.heartbeats)
+        _require_heartbeats(_ours(engine, guests), until.heartbeats)
 
 
-async def _look(engine: Engine, until: Until) -> None:
+def _ours(engine: Engine, guests: Sequence[Guest]) -> list[RunningGuest]:
+    """Return those of the guests that have been launched; others that run here are not this run's."""
+    return [engine.guests[guest.spec.name] for guest in guests if guest.spec.name in engine.guests]
+
+
+async def _look(engine: Engine, guests: Sequence[Guest], until: Until) -> None:
     engine.look()
     if until.heartbeats is not None:
-        going_on = [guest for guest in engine.guests.values() if guest.ended is None]
+        going_on = [guest for guest in _ours(engine, guests) if guest.ended is None]
         await engine.stop([guest.name for guest in going_on if guest.heartbeats >= until.heartbeats])
 
 
@@ -79,8 +84,7 @@ async def _next_look(clock: Clock, sooner: asyncio.Task[object]) -> None:
     pause.cancel()
 
 
-def _finished(engine: Engine, until: Until, elapsed: float) -> bool:
-    guests = engine.guests.values()
+def _finished(guests: Sequence[RunningGuest], until: Until, elapsed: float) -> bool:
     if until.seconds is not None and elapsed >= until.seconds:
         return True
     if until.heartbeats is not None:
@@ -89,8 +93,8 @@ def _finished(engine: Engine, until: Until, elapsed: float) -> bool:
     return all(guest.ended is not None for guest in guests)
 
 
-def _require_heartbeats(engine: Engine, wanted: int) -> None:
-    short = [f"{g.name} ({g.heartbeats})" for g in engine.guests.values() if g.heartbeats < wanted]
+def _require_heartbeats(guests: Sequence[RunningGuest], wanted: int) -> None:
+    short = [f"{guest.name} ({guest.heartbeats})" for guest in guests if guest.heartbeats < wanted]
     if short:
         raise FailedError(
             f"fewer than {wanted} heartbeats in time from {', '.join(short)}; `orchestrator logs` shows why"

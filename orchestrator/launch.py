@@ -107,16 +107,21 @@ class Launcher:
         if verdict.kind is not Kind.CONFINED or verdict.cautions:
             why = "; ".join((verdict.summary, *verdict.cautions))
             raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
+        guest = None
         try:
             await self.files.prepare(name, _overlays(domain))
             await self.hypervisor.start_paused(xml)
-            return await self.attach(domain)
+            guest = await self.attach(domain)
+            self._prove(guest)
         except BaseException as failure:
+            if guest is not None:
+                await guest.monitor.close()
             await asyncio.shield(self._undo(domain, failure))
             raise
+        return guest
 
     async def attach(self, domain: Domain) -> RunningGuest:
-        """Connect to a guest whose process is there, and prove its threads. Raises FailedError."""
+        """Connect to a guest whose process is there. Raises FailedError if it is not, or nobody answers."""
         name = domain.spec.name
         pid = self.processes.find(str(domain.uuid))
         if pid is None:
@@ -124,13 +129,28 @@ class Launcher:
         monitor = await self.monitors.connect(domain.monitor_socket)
         try:
             roles = await monitor.thread_roles()
-            watch = ReservedCoreWatch(self.reserved())
-            guest = RunningGuest(domain=domain, pid=pid, monitor=monitor, roles=roles, watch=watch)
-            self._prove(guest)
         except BaseException:
             await monitor.close()
             raise
-        return guest
+        return RunningGuest(
+            domain=domain, pid=pid, monitor=monitor, roles=roles, watch=ReservedCoreWatch(self.reserved())
+        )
+
+    def seated(self, guest: RunningGuest) -> Placement | None:
+        """Return where a guest's threads are pinned now; None unless each vCPU has one pool core of its own."""
+        allowed = {thread.tid: thread.allowed for thread in self._threads(guest)}
+        vcpus = [allowed.get(tid, frozenset()) for _, tid in sorted(guest.roles.vcpus.items())]
+        others = [cores for tid, cores in allowed.items() if tid not in guest.roles.vcpus.values()]
+        if not all(len(cores) == 1 for cores in vcpus) or not others:
+            return None
+        try:
+            return Placement(
+                pool=self.topology.pool,
+                vcpus=tuple(core for cores in vcpus for core in cores),
+                emulator=tuple(sorted(frozenset().union(*others))),
+            )
+        except OrchestratorError:
+            return None
 
     async def resume(self, guest: RunningGuest, placement: Placement) -> None:
         """Let a guest run on a placement, to which its threads are moved first if it differs from the last one.
@@ -139,8 +159,7 @@ class Launcher:
         or another FailedError; the guest may run then, or not.
         """
         if placement != guest.domain.placement:
-            guest.domain = replace(guest.domain, placement=placement)
-            self._move(guest)
+            self.move(guest, placement)
         await guest.monitor.resume()
         guest.cores.update(placement.held)
         if not guest.ran:
@@ -169,9 +188,12 @@ class Launcher:
         """Return the cores that no guest may have."""
         return frozenset(cpu.id for cpu in self.topology.reserved) | {0, 1}
 
-    def _move(self, guest: RunningGuest) -> None:
-        """Pin every thread to where the placement wants it; one that QEMU makes meanwhile is caught the next time."""
-        placement = guest.domain.placement
+    def move(self, guest: RunningGuest, placement: Placement) -> None:
+        """Pin every thread to where a placement wants it; one that QEMU makes meanwhile is caught the next time.
+
+        Raises PinMismatchError if that cannot be had.
+        """
+        guest.domain = replace(guest.domain, placement=placement)
         cores: dict[int, set[int]] = {}
         for index, tid in guest.roles.vcpus.items():
             cores.setdefault(tid, set()).add(placement.vcpus[index])

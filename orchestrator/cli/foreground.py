@@ -43,7 +43,7 @@ def run(
         typer.echo(f"{architecture}: {choice.accelerator}, since {choice.why}", err=True)
     where = connect or rules.hypervisor.connect
     with _display() as show:
-        view = run_async(foreground.run(prepared, where, until, show))
+        view = run_async(foreground.run(prepared, where, until, show, lambda note: typer.echo(note, err=True)))
     results = [_result(view.engine.guests[guest.spec.name]) for guest in view.wanted]
     if json:
         print_json({"guests": results})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from orchestrator.core.policy import Policy
@@ -57,6 +58,13 @@ class Books:
         """Note which cores shared guests may have."""
         self.shared = cores
         self.usable = self.units.within(cores)
+
+    def whole_units(self, cores: Iterable[int]) -> tuple[int, ...]:
+        """Return all cores of the units that these touch; none if one of them is not the pool's. Growth: the pool."""
+        wanted = frozenset(cores)
+        touched = [group for group in self.groups if not wanted.isdisjoint(group)]
+        found = tuple(sorted(core for group in touched for core in group))
+        return found if wanted.issubset(found) else ()
 
     def need(self, known: Known) -> int:
         """Return how many units a shared guest holds in its turn."""

@@ -23,6 +23,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from orchestrator.core.locks import Hold, Locks, LockState
+from orchestrator.errors import UsageError
 
 
 class Phase(Enum):
@@ -124,6 +125,15 @@ class Handovers:
     def launched(self, guest: str, cores: tuple[int, ...]) -> None:
         """Note where a guest's threads are pinned."""
         self._pinned[guest] = cores
+
+    def adopt(self, guest: str, cores: tuple[int, ...], now: int, *, running: bool, keeps: bool) -> None:
+        """Take over a guest that was found on these cores. Raises UsageError if somebody else holds one of them."""
+        hold = self._locks.acquire(guest, cores, now)
+        if not isinstance(hold, Hold):
+            others = ", ".join(f"core {core} is {other}'s" for core, other in hold.cores)
+            raise UsageError(f"{guest}: cannot be taken over where it runs: {others}")
+        self._seats[guest] = _Seat(hold.cores, Phase.RUNNING if running else Phase.HELD, keeps, hold)
+        self._pinned[guest] = hold.cores
 
     def assign(self, guest: str, cores: tuple[int, ...], now: int) -> None:
         """Let a shared guest run on these cores as soon as all are free."""

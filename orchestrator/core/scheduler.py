@@ -20,7 +20,7 @@ from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Plan, Request, StartGuest, decide, refusals
 from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
-from orchestrator.core.snapshot import Snapshot, Standing
+from orchestrator.core.snapshot import Known, Snapshot, Standing
 from orchestrator.core.steps import Launch
 from orchestrator.core.topology import Topology
 from orchestrator.core.turnover import Turnover
@@ -60,6 +60,15 @@ class Scheduler:
     def refusals(self, requests: Iterable[StartGuest], now: int) -> list[tuple[str, Refusal]]:
         """Return which of these starts would be refused, one after the other; nothing is begun. See `plan.refusals`."""
         return refusals(self.snapshot(now), requests)
+
+    def adopt(self, known: Known, cores: tuple[int, ...], now: int, *, running: bool) -> None:
+        """Take over a guest that was found, as after a restart; exclusive guests first, for shared ones give way.
+
+        `cores` are whole units on which a running guest is, or all that an exclusive one keeps. Raises UsageError if it
+        cannot be there, since another is or they are not the pool's: stop a shared one, and it can wait for a turn.
+        """
+        self._works.adopt(known.spec.name, known, cores, now, running=running)
+        self._settle(now)
 
     def tick(self, now: int) -> None:
         """Let time pass."""
@@ -133,6 +142,10 @@ class Scheduler:
     def snapshot(self, now: int) -> Snapshot:
         """Return the present state as decisions see it. Growth: linear in the guests."""
         return self._books.snapshot(now)
+
+    def whole_units(self, cores: Iterable[int]) -> tuple[int, ...]:
+        """Return all cores of the units that these touch; none if one of them is not the pool's."""
+        return self._books.whole_units(cores)
 
     def knows(self, guest: str) -> bool:
         """Whether a guest is in the books."""

@@ -11,6 +11,7 @@ from orchestrator.core.policy import RotationPolicy
 from orchestrator.core.pool import Pool
 from orchestrator.core.rotation import Rotation
 from orchestrator.core.sharing import Guest, Run, Stop
+from orchestrator.errors import UsageError
 
 
 class Turnover:
@@ -49,6 +50,26 @@ class Turnover:
             self._enlisted.add(guest.id)
             self.rotation.add(guest, now)
         self._tell(Happening.ENLISTED, guest.id, now)
+
+    def adopt(
+        self, guest: str, cores: tuple[int, ...], now: int, *, running: bool, sharer: Guest | None = None
+    ) -> None:
+        """Take over a guest found on these cores: an exclusive one, or a running `sharer`, which has begun a turn.
+
+        Raises UsageError if somebody else has a core of them, or a turn cannot be taken there; nothing is changed then.
+        """
+        self.handovers.adopt(guest, cores, now, running=running, keeps=sharer is None)
+        if sharer is not None:
+            try:
+                self.rotation.add(sharer, now, running_on=cores)
+            except UsageError:
+                self.handovers.gone(guest, now)
+                raise
+            self._enlisted.add(guest)
+            self._tell(Happening.ENLISTED, guest, now)
+        if running:
+            self._began[guest] = now
+            self.notices.append(Notice(Happening.TURN_BEGAN, guest, now, cores, now))
 
     def discharge(self, guest: str, now: int) -> None:
         """Let a shared guest take no turns; one that it is taking is stopped."""

@@ -10,7 +10,7 @@ from orchestrator.core.handover import Phase
 from orchestrator.core.orders import Happening, Notice, Order
 from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest, aftermath, entry
 from orchestrator.core.sharing import Guest
-from orchestrator.core.snapshot import Standing, gang_width
+from orchestrator.core.snapshot import Known, Standing, gang_width
 from orchestrator.core.steps import (
     Act,
     Change,
@@ -27,6 +27,7 @@ from orchestrator.core.steps import (
     Withhold,
 )
 from orchestrator.core.turnover import Turnover
+from orchestrator.errors import UsageError
 
 _UNDER_WAY = {StopGuest: Standing.STOPPING, PauseGuest: Standing.PAUSING, ResumeGuest: Standing.RESUMING}
 _AFTERWARDS = {StartGuest: Standing.ACTIVE, PauseGuest: Standing.PAUSED, ResumeGuest: Standing.ACTIVE}
@@ -100,6 +101,25 @@ class Works:
         work = self._works[guest]
         work.steps, work.begun, work.failure = deque(work.plan.undo(work.done)), False, why
         self.drive(guest, now)
+
+    def adopt(self, guest: str, known: Known, cores: tuple[int, ...], now: int, *, running: bool) -> None:
+        """Put a guest into the books that was found, on these cores if it runs or keeps them.
+
+        Raises UsageError if it cannot be there; the books are as before then.
+        """
+        self._books.enter(guest, known)
+        sharer = None if known.exclusive else self._as_sharer(guest)
+        try:
+            if known.exclusive or running:
+                self._turnover.adopt(guest, cores, now, running=running, sharer=sharer)
+            elif sharer is not None and known.standing is Standing.ACTIVE:
+                self._turnover.enlist(sharer, now)
+        except UsageError:
+            self._books.strike(guest)
+            raise
+        if known.kept:
+            self.share(self._books.shared.difference(known.kept), now)
+        self.changed = True
 
     def drop(self, guest: str) -> None:
         """Carry a guest's plan out no further, and take nothing of it back; fine if there is none."""

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import libvirt
 from lxml import etree
 
-from orchestrator.core.xml.metadata import NAMESPACE, read_metadata
+from orchestrator.core.xml.metadata import NAMESPACE, mark_paused, read_metadata
 from orchestrator.errors import FailedError, HostError
 from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, LiveDomain
 
@@ -93,6 +93,10 @@ class LibvirtHypervisor:
         await self._undo(lambda: _undefine(domain))
         return True
 
+    async def mark_paused(self, uuid: str, *, paused: bool) -> None:
+        """Note in the metadata, of the live domain and of its definition, whether its user has paused it."""
+        await self._call(lambda: self._mark_paused(uuid, paused), f"{uuid}: its metadata cannot be changed")
+
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""
         return await self._call(self._domains, "libvirt cannot list its domains")
@@ -124,6 +128,14 @@ class LibvirtHypervisor:
                 if described is not None:
                     found.append(described)
         return sorted(found, key=lambda each: each.name)
+
+    def _mark_paused(self, uuid: str, paused: bool) -> None:
+        domain = self._connection.lookupByUUIDString(uuid)
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        guest = etree.fromstring(domain.metadata(kind, NAMESPACE), etree.XMLParser(resolve_entities=False))
+        mark_paused(guest, paused=paused)
+        where = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
+        domain.setMetadata(kind, etree.tostring(guest, encoding="unicode"), "orchestrator", NAMESPACE, where)
 
     def _on_event(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:

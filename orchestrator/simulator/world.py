@@ -24,6 +24,7 @@ from orchestrator.simulator.scribe import Outcome, Scribe
 PROGRESS = 1000
 """Progress is told so often over the whole of a simulation, at most."""
 
+
 def simulate(scenario: Scenario, progress: Callable[[int], None] | None = None) -> Outcome:
     """Let a scenario happen; `progress` is told the simulated time now and then, in nanoseconds.
 

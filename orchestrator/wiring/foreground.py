@@ -52,8 +52,14 @@ def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
     return Prepared(to_run(parsed, count, choices), topology, policy, choices)
 
 
-async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[[View], None]) -> View:
-    """Run the guests until it is time, SIGINT or SIGTERM; return the last look. Everything is stopped then."""
+async def run(
+    prepared: Prepared, connect: str, until: Until, on_look: Callable[[View], None], on_note: Callable[[str], None]
+) -> View:
+    """Run the guests until it is time, SIGINT or SIGTERM; return the last look. All of them are stopped then.
+
+    Guests that run here already go on, and take turns with these; `on_note` is told what had to be done about them.
+    """
+    from orchestrator.config import decode_guest
     from orchestrator.host.clock import MonotonicClock
 
     interrupted = asyncio.Event()
@@ -62,6 +68,8 @@ async def run(prepared: Prepared, connect: str, until: Until, on_look: Callable[
         loop.add_signal_handler(number, interrupted.set)
     async with open_hypervisor(connect) as hypervisor:
         engine = build_engine(prepared.topology, prepared.policy, hypervisor, connect)
+        for note in await engine.adopt(decode_guest):
+            on_note(note)
         view = View(engine, prepared.guests)
         await run_in_foreground(
             engine,

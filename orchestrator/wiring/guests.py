@@ -98,9 +98,9 @@ async def live_domains(connect: str) -> list[LiveDomain]:
 
 async def stop_domains(domains: Sequence[LiveDomain], connect: str) -> None:
     """End guests. Those that another process runs are ended by signal, and that process clears up after them."""
-    from orchestrator.engine import all_or_first_failure
     from orchestrator.host import embed
     from orchestrator.host.guest_files import GuestDirectories
+    from orchestrator.together import all_or_first_failure
 
     if connect == EMBED and embed.holder(embedded_root()) is not None:
         await all_or_first_failure([_stop_by_signal(domain) for domain in domains])

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
-_SETTLE = 30
+_SETTLE = 100
 """Turns of the event loop in which everything that can still happen now has happened."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from lxml import etree
 
@@ -41,6 +42,12 @@ class FakeHypervisor:
         del self._host.domains[uuid]
         self._host.trace.append(f"remove {domain.name}")
         return True
+
+    async def mark_paused(self, uuid: str, *, paused: bool) -> None:
+        domain = self._host.domains.get(uuid)
+        if domain is None or domain.metadata is None:
+            raise FailedError(f"{uuid}: its metadata cannot be changed: no domain")
+        domain.metadata = replace(domain.metadata, paused=paused)
 
     async def domains(self) -> Sequence[LiveDomain]:
         found = [

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.engine import Engine, RunningGuest, all_or_first_failure
+from orchestrator.engine import Engine, RunningGuest
 from orchestrator.errors import FailedError
 from orchestrator.ports import DomainEvent, DomainEventKind
+from orchestrator.together import all_or_first_failure
 from tests.fakes.engine import engine_on, going, guest
 from tests.fakes.host import Astray, FakeHost, Faults
 

@@ -23,7 +23,7 @@ class Domain:
 
     `owner` is a user name, `specification` the guest definition as canonical JSON (it travels in the metadata),
     `emulator` the QEMU program's path, `directory` the guest's own run directory, in which all sockets, logs
-    and overlays live.
+    and overlays live; `priority` its class among shared guests.
     """
 
     spec: GuestSpec
@@ -34,6 +34,7 @@ class Domain:
     emulator: str
     directory: str
     uuid: str | None = None
+    priority: int = 0
 
     @property
     def traits(self) -> ArchitectureTraits:

@@ -12,12 +12,16 @@ from orchestrator.core.xml.elements import Element, cpuset, element
 NAMESPACE = "urn:orchestrator:domain"
 VERSION = "1"
 
+PAUSED = "paused"
+"""The element that says so of a guest that its user has paused."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """What a domain says of itself: whose it is, as what it was defined, and where it was placed.
 
-    `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending.
+    `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
+    its user has paused it, which a scheduler's preemption is not.
     """
 
     owner: str
@@ -27,6 +31,8 @@ class Metadata:
     vcpus: tuple[int, ...]
     emulator: tuple[int, ...]
     held: tuple[int, ...]
+    priority: int = 0
+    paused: bool = False
 
 
 def metadata_element(domain: Domain) -> Element:
@@ -43,6 +49,8 @@ def metadata_element(domain: Domain) -> Element:
         "held": cpuset(placement.held),
         "specification": domain.specification,
     }
+    if domain.priority:
+        parts["priority"] = str(domain.priority)
     for tag, text in parts.items():
         etree.SubElement(guest, f"{{{NAMESPACE}}}{tag}").text = text
     return element("metadata", guest)
@@ -71,6 +79,17 @@ def read_metadata(guest: Element) -> Metadata | None:
             vcpus=cores("vcpus"),
             emulator=cores("emulator"),
             held=cores("held"),
+            priority=int(guest.findtext(f"{{{NAMESPACE}}}priority") or 0),
+            paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
         )
     except ValueError:
         return None
+
+
+def mark_paused(guest: Element, *, paused: bool) -> None:
+    """Say in our element whether the guest's user has paused it."""
+    tag = f"{{{NAMESPACE}}}{PAUSED}"
+    for mark in guest.findall(tag):
+        guest.remove(mark)
+    if paused:
+        etree.SubElement(guest, tag)

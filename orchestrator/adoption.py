@@ -1,0 +1,113 @@
+"""Taking over what runs already: the live domains and their threads are the truth, whatever was remembered of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from orchestrator.core.model import GuestSpec, Mode
+from orchestrator.core.placement import Placement
+from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.snapshot import Known, Standing
+from orchestrator.core.xml.domain import Domain
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.ports import SHUT_OFF, LiveDomain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A guest that was taken over: its definition, and its connection."""
+
+    guest: Guest
+    running: RunningGuest
+
+
+async def adopt(
+    launcher: Launcher, scheduler: Scheduler, decode: Callable[[str], GuestSpec], now: Callable[[], int]
+) -> tuple[list[Adopted], list[str]]:
+    """Take over every live guest, the exclusive ones first; return them, and a line for each that needed something.
+
+    A shared guest that runs where it may not is stopped, and waits for a turn. One that cannot be taken over is left
+    as it is, and said so.
+    """
+    adopted: list[Adopted] = []
+    notes: list[str] = []
+    found: list[tuple[Adopted, LiveDomain]] = []
+    for live in await launcher.hypervisor.domains():
+        if live.state == SHUT_OFF:
+            continue
+        try:
+            found.append((await _attach(launcher, live, decode(live.metadata.specification)), live))
+        except OrchestratorError as error:
+            notes.append(f"{live.name}: cannot be taken over, and is left alone: {error}")
+    for one, live in sorted(found, key=lambda pair: (pair[0].guest.spec.mode is not Mode.EXCLUSIVE, pair[1].name)):
+        try:
+            note = await _enter(launcher, scheduler, one, live, now)
+        except OrchestratorError as error:
+            notes.append(f"{live.name}: cannot be taken over, and is left alone: {error}")
+            await one.running.monitor.close()
+        else:
+            adopted.append(one)
+            notes += [f"{live.name}: {note}"] if note else []
+    return adopted, notes
+
+
+async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adopted:
+    metadata = live.metadata
+    guest = Guest(
+        spec=spec,
+        specification=metadata.specification,
+        owner=metadata.owner,
+        emulator="",  # it has been started already
+        accelerator=metadata.accelerator,
+    )
+    placement = Placement(
+        pool=launcher.topology.pool, vcpus=metadata.vcpus, emulator=metadata.emulator, held=metadata.held
+    )
+    domain: Domain = replace(guest.placed(placement, metadata.directory), uuid=live.uuid)
+    return Adopted(guest=guest, running=await launcher.attach(domain))
+
+
+async def _enter(
+    launcher: Launcher, scheduler: Scheduler, one: Adopted, live: LiveDomain, now: Callable[[], int]
+) -> str:
+    """Enter a guest into the scheduler's books, and return what had to be done about it."""
+    running, exclusive = one.running, one.guest.spec.mode is Mode.EXCLUSIVE
+    launched, seated = running.domain.placement, launcher.seated(running)
+    runs = live.state == "running"
+    standing = Standing.PAUSED if live.metadata.paused or (exclusive and not runs) else Standing.ACTIVE
+    known = Known(
+        spec=one.guest.spec,
+        owner=one.guest.owner,
+        priority=live.metadata.priority,
+        standing=standing,
+        placement=launched,
+        kept=launched.held if exclusive else (),
+    )
+    if exclusive:
+        scheduler.adopt(known, launched.held, now(), running=runs)
+        if seated is None or (seated.vcpus, seated.emulator) != (launched.vcpus, launched.emulator):
+            launcher.move(running, launched)
+            return "its threads were not where its placement wants them, and were moved back"
+        return ""
+    running.ran = True
+    cores = () if seated is None else scheduler.whole_units(seated.held)
+    if runs and standing is Standing.ACTIVE and cores:
+        try:
+            scheduler.adopt(known, cores, now(), running=True)
+        except UsageError as error:
+            why = str(error)
+        else:
+            running.domain = replace(running.domain, placement=replace(seated or launched, held=cores))
+            return ""
+    elif runs:
+        why = (
+            "it runs although it is paused" if standing is Standing.PAUSED else "its threads are on no cores of a turn"
+        )
+    if runs:
+        await launcher.suspend(running)
+        scheduler.adopt(known, (), now(), running=False)
+        return f"was stopped: {why}"
+    scheduler.adopt(known, (), now(), running=False)
+    return ""
