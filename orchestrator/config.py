@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.core.arch import TRAITS
+from orchestrator.core.durations import Duration
 from orchestrator.core.model import (
     GIB,
     MIB,
@@ -27,8 +28,12 @@ from orchestrator.core.model import (
     KernelBoot,
     Network,
     NetworkKind,
+    OnCrash,
     PayloadBoot,
+    RestartRules,
+    Serial,
     Size,
+    Watchdog,
     disk_target,
 )
 from orchestrator.errors import Fault, InvalidFileError
@@ -173,6 +178,33 @@ def _check_panic(architecture: Architecture, panic: bool) -> Iterator[Fault]:
         yield Fault(f"an {architecture} machine has no panic device; x86 ones have", "panic")
 
 
+def _check_restart(on_crash: OnCrash, restart: RestartRules | None) -> Iterator[Fault]:
+    if restart is not None and on_crash is not OnCrash.RESTART:
+        yield Fault(f"does not go with on_crash = {on_crash.value!r}; write on_crash = 'restart'", "restart")
+
+
+def _check_backoff(backoff: Duration, most: Duration) -> Iterator[Fault]:
+    if not 0 < backoff <= most:
+        yield Fault(f"{backoff} is not possible; it is more than 0 s and at most the longest, {most}", "backoff")
+
+
+def _check_kept(watchdog: Watchdog, on_crash: OnCrash) -> Iterator[Fault]:
+    if watchdog is Watchdog.POWEROFF and on_crash is OnCrash.KEEP:
+        yield Fault("nothing is left of a guest that is powered off, to be kept; write 'pause'", "watchdog")
+
+
+def _check_heartbeat(serial: Serial, heartbeat_limit: Duration | None) -> Iterator[Fault]:
+    if heartbeat_limit is not None and not heartbeat_limit:
+        yield Fault("no guest speaks all the time; it is more than 0 s, or left out", "heartbeat_limit")
+    if heartbeat_limit is not None and serial is Serial.NONE:
+        yield Fault("is counted on the serial port, and the guest has none; write serial = 'log'", "heartbeat_limit")
+
+
+def _check_window(window: Duration) -> Iterator[Fault]:
+    if not window:
+        yield Fault("nothing happens within 0 s; the default is '10 min'", "window")
+
+
 def _check_cmdline(cmdline: str) -> Iterator[Fault]:
     if _CONTROL.search(cmdline):
         yield Fault("a kernel command line is one line of printable characters", "cmdline")
@@ -228,7 +260,7 @@ def _check_network(kind: NetworkKind, name: str | None) -> Iterator[Fault]:
 
 _SPELLING = Schema(
     keys={(GuestSpec, "disks"): "disk", (Network, "kind"): "type"},
-    words={Size: "a size with its unit, like '512 MiB'"},
+    words={Size: "a size with its unit, like '512 MiB'", Duration: "a duration with its unit, like '10 s'"},
     checks={},
 )
 _SCHEMA = replace(
@@ -242,9 +274,17 @@ _SCHEMA = replace(
             (("weight",), _within("weight", 1, 10_000)),
             (("iothreads",), _within("iothreads", 0, 16)),
             (("architecture", "panic"), _check_panic),
+            (("on_crash", "restart"), _check_restart),
+            (("watchdog", "on_crash"), _check_kept),
+            (("serial", "heartbeat_limit"), _check_heartbeat),
             (("disks",), _check_disk_count),
             (("architecture", "boot"), _check_cmdline_length),
             (("architecture", "boot", "disks"), _check_disk_boot),
+        ),
+        RestartRules: (
+            (("backoff", "most"), _check_backoff),
+            (("limit",), _within("limit", 1, 1000)),
+            (("window",), _check_window),
         ),
         PayloadBoot: ((("payload",), _path("payload")),),
         KernelBoot: (

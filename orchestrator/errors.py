@@ -13,6 +13,8 @@
     │   └── PinMismatchError     1   a live thread may run where its placement does not allow it
     └── OutcomeUnknownError      5   nobody can say yet whether it happened
 
+    ImpossibleTransitionError    a defect of this program, not of anybody's file or machine: caught by nobody
+
 The message of each is one clear line: what, where, why, and what would work.
 """
 
@@ -109,3 +111,12 @@ class OutcomeUnknownError(OrchestratorError):
     """The act may or may not have happened; look again before acting on it."""
 
     exit_code = 5
+
+
+class ImpossibleTransitionError(Exception):
+    """A guest in this state cannot have come to this event: whoever says so keeps wrong books."""
+
+    def __init__(self, state: str, event: str) -> None:
+        self.state = state
+        self.event = event
+        super().__init__(f"a guest that is {state} cannot come to '{event}': what was kept of its life is wrong")

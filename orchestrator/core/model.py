@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from orchestrator.core.durations import Duration
+
 
 class Architecture(StrEnum):
     """A guest's instruction set, named as ``uname -m`` does inside it."""
@@ -36,7 +38,7 @@ class EmulatorThreads(StrEnum):
 
 
 class OnCrash(StrEnum):
-    """What follows a crash of the guest: it is stopped, started anew, or kept for inspection."""
+    """What follows trouble (`lifecycle.TROUBLE`): the guest is stopped, started anew, or kept for inspection."""
 
     STOP = "stop"
     RESTART = "restart"
@@ -57,6 +59,13 @@ class Watchdog(StrEnum):
     RESET = "reset"
     POWEROFF = "poweroff"
     PAUSE = "pause"
+
+
+class GuestClock(StrEnum):
+    """What a guest's hardware clock does while the guest stands still; `core.xml.cpu.clock_element` tells the rest."""
+
+    STOPS = "stops"
+    FOLLOWS = "follows"
 
 
 class NumaWish(StrEnum):
@@ -189,8 +198,24 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestartRules:
+    """How a guest is restarted after trouble: `core.restarts` tells what each of these means."""
+
+    backoff: Duration = Duration.parse("1 s")
+    most: Duration = Duration.parse("1 min")
+    limit: int = 5
+    window: Duration = Duration.parse("10 min")
+
+
+_GRACE = Duration.parse("10 s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSpec:
-    """One guest definition. `memory` is in bytes; paths are as the guest's host opens them."""
+    """One guest definition. `memory` is in bytes; paths are as the guest's host opens them.
+
+    A guest that runs for `heartbeat_limit` of its own time without a new line on its serial port is in trouble.
+    """
 
     name: str
     architecture: Architecture
@@ -210,12 +235,28 @@ class GuestSpec:
     numa: NumaWish = NumaWish.PREFER
     smt: SmtWish = SmtWish.PREFER
     hugepages: Size | None = None
+    clock: GuestClock = GuestClock.FOLLOWS
     on_crash: OnCrash = OnCrash.STOP
+    restart: RestartRules | None = None
+    heartbeat_limit: Duration | None = None
+    stop_grace: Duration | None = None
 
     @property
     def cores_needed(self) -> int:
         """Return how many pool cores the guest holds while it runs."""
         return self.vcpus + (self.emulator is EmulatorThreads.ISOLATE)
+
+    @property
+    def restart_rules(self) -> RestartRules | None:
+        """Return how the guest is restarted after trouble; None if it is not."""
+        return (self.restart or RestartRules()) if self.on_crash is OnCrash.RESTART else None
+
+    @property
+    def grace(self) -> Duration:
+        """Return the time to shut down before it is ended by force; a bare-metal payload listens to nobody."""
+        if self.stop_grace is not None:
+            return self.stop_grace
+        return Duration(0) if isinstance(self.boot, PayloadBoot) else _GRACE
 
 
 def disk_target(index: int) -> str:

@@ -17,6 +17,7 @@ from orchestrator.core.model import (
     DiskFormat,
     EmulatorThreads,
     FirmwareBoot,
+    GuestClock,
     GuestSpec,
     KernelBoot,
     Network,
@@ -127,6 +128,8 @@ CASES: Mapping[str, Domain] = {
     "hugepages": domain(hugepages=Size(GIB), memory=Size(2 * GIB)),
     "hugepages-numa-strict": domain(hugepages=Size(2 * MIB), numa=NumaWish.STRICT, nodes=(1,)),
     **{f"on-crash-{each}": domain(on_crash=each) for each in OnCrash if each is not OnCrash.STOP},
+    **{f"clock-stops-{each}": domain(each, vcpus=1, clock=GuestClock.STOPS) for each in Architecture},
+    "clock-stops-kvm": domain(boot=KERNEL, accelerator=Accelerator.KVM, clock=GuestClock.STOPS),
     "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),
     "many-vcpus-aarch64-kvm": domain(_AARCH64, vcpus=16, accelerator=Accelerator.KVM),
     "odd-characters": replace(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.config import ParsedGuest, decode_guest, encode_guest, guest_paths, parse_guest
 from orchestrator.core.arch import TRAITS
+from orchestrator.core.durations import Duration
 from orchestrator.core.model import (
     GIB,
     MIB,
@@ -21,6 +22,7 @@ from orchestrator.core.model import (
     DiskFormat,
     EmulatorThreads,
     FirmwareBoot,
+    GuestClock,
     GuestSpec,
     KernelBoot,
     Mode,
@@ -29,6 +31,7 @@ from orchestrator.core.model import (
     NumaWish,
     OnCrash,
     PayloadBoot,
+    RestartRules,
     Serial,
     Size,
     SmtWish,
@@ -52,7 +55,9 @@ iothreads = 1
 numa = "strict"
 smt = "require"
 hugepages = "2 MiB"
+clock = "stops"
 on_crash = "restart"
+stop_grace = "1 min"
 [boot]
 kernel = "build/vmlinux"
 initrd = "./build//initrd.cpio"
@@ -68,6 +73,11 @@ readonly = true
 [network]
 type = "bridge"
 name = "br0"
+[restart]
+backoff = "500 ms"
+most = "2 min"
+limit = 3
+window = "1 h"
 """
 MINIMAL = 'name = "a"\narchitecture = "{}"\nvcpus = 1\nmemory = "16 MiB"\n'
 
@@ -99,7 +109,12 @@ def test_every_key_means_what_it_says() -> None:
         numa=NumaWish.STRICT,
         smt=SmtWish.REQUIRE,
         hugepages=Size(2 * MIB),
+        clock=GuestClock.STOPS,
         on_crash=OnCrash.RESTART,
+        restart=RestartRules(
+            backoff=Duration.parse("0.5 s"), most=Duration.parse("120 s"), limit=3, window=Duration.parse("60 min")
+        ),
+        stop_grace=Duration.parse("60 s"),
     )
 
 
@@ -110,7 +125,8 @@ def test_either_line_end_will_do() -> None:
 
 def test_the_full_example_leaves_no_key_out() -> None:
     spec = parse_guest(FULL, "web.toml", directory="/guests").spec
-    values = {part.name: part.default for part in fields(GuestSpec) if part.name not in {"disks", "network"}}
+    elsewhere = {"disks", "network", "heartbeat_limit"}  # the last goes with a serial port, which it is told to lack
+    values = {part.name: part.default for part in fields(GuestSpec) if part.name not in elsewhere}
     assert all(getattr(spec, name) != default for name, default in values.items())
 
 
@@ -156,9 +172,9 @@ def test_ways_to_boot_and_the_files_they_need(boot: str, expected: Any, paths: d
 def test_a_missing_file_is_a_fault_on_its_line() -> None:
     guest = parse_guest(FULL, "web.toml", directory="/guests")
     lines = [guest.fault(key, "gone").line for key, _ in guest_paths(guest.spec)]
-    assert lines == [18, 19, 22, 26]
-    assert guest.fault("disk[1].path", "gone") == Fault("gone", "disk[1].path", 26)
-    assert guest.fault("boot.firmware", "wanted").line == 17
+    assert lines == [20, 21, 24, 28]
+    assert guest.fault("disk[1].path", "gone") == Fault("gone", "disk[1].path", 28)
+    assert guest.fault("boot.firmware", "wanted").line == 19
     assert isinstance(guest, ParsedGuest)
     assert guest.file == "web.toml"
 
@@ -196,6 +212,14 @@ def definitions() -> st.SearchStrategy[GuestSpec]:
         st.builds(KernelBoot, kernel=path, initrd=st.none() | path, cmdline=line),
         st.builds(DiskBoot, disk=st.just("vda"), firmware=st.just("efi") | path),
     )
+    duration = st.integers(1, 10**15).map(Duration)
+    rules = st.builds(
+        RestartRules,
+        backoff=duration,
+        most=duration.map(lambda length: Duration(length + 10**15)),
+        limit=st.integers(1, 1000),
+        window=duration,
+    )
     return st.builds(
         GuestSpec,
         name=name,
@@ -208,13 +232,18 @@ def definitions() -> st.SearchStrategy[GuestSpec]:
         network=net,
         panic=st.just(False),
         iothreads=st.integers(0, 16),
+        clock=...,
+        on_crash=st.just(OnCrash.RESTART),
+        restart=st.none() | rules,
+        heartbeat_limit=st.none() | duration,
+        stop_grace=st.none() | duration,
     )
 
 
 def as_toml(spec: GuestSpec) -> str:
     """Write a definition as its owner would; JSON's strings, numbers and flags are TOML's too."""
     table = json.loads(encode_guest(spec))
-    tables = {f"[{key}]": table.pop(key) for key in ("boot", "network")}
+    tables = {f"[{key}]": table.pop(key) for key in ("boot", "network", "restart") if key in table}
     blocks = [("", table), *tables.items(), *(("[[disk]]", disk) for disk in table.pop("disk"))]
     rows = [
         (head, *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in block.items()))
@@ -240,7 +269,7 @@ def test_equal_definitions_and_only_they_have_equal_json(one: GuestSpec, other: 
 def test_the_json_is_canonical() -> None:
     spec = parsed(MINIMAL.format("i386") + 'boot.kernel = "k"\nboot.cmdline = "ä <&>"')
     assert encode_guest(spec) == (
-        '{"architecture":"i386","boot":{"cmdline":"\\u00e4 <&>","kernel":"/guests/k"},"disk":[],'
+        '{"architecture":"i386","boot":{"cmdline":"\\u00e4 <&>","kernel":"/guests/k"},"clock":"follows","disk":[],'
         '"emulator":"share","iothreads":0,"memory":"16 MiB","mode":"shared","name":"a",'
         '"network":{"type":"none"},"numa":"prefer","on_crash":"stop","panic":false,"rng":false,'
         '"serial":"log","smt":"prefer","vcpus":1,"watchdog":"none","weight":100}'

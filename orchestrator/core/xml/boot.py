@@ -9,7 +9,7 @@ from orchestrator.core.xml.elements import Element, element
 _MOST_GICV2_VCPUS = 8
 """More than these many processors do not fit the older of ARM's interrupt controllers (ARM IHI 0048B)."""
 
-_ON_CRASH = {OnCrash.STOP: "destroy", OnCrash.RESTART: "restart", OnCrash.KEEP: "preserve"}
+_ON_CRASH = {OnCrash.STOP: "destroy", OnCrash.RESTART: "destroy", OnCrash.KEEP: "preserve"}
 
 
 def os_element(domain: Domain) -> Element:
@@ -59,9 +59,14 @@ def features_element(domain: Domain) -> Element | None:
 
 
 def lifecycle_elements(domain: Domain) -> list[Element]:
-    """Return <on_poweroff>, <on_reboot>, <on_crash>.
+    """Return <on_poweroff>, <on_reboot>, <on_crash>: libvirt never starts a guest anew, for that has to be counted.
 
-    A bare-metal payload never reboots on purpose: on x86 a triple fault would make it do so for ever.
+    Its own ``restart`` after a panic goes round for ever, a dozen times a second, so restarts are the engine's to do.
+    libvirt ends a guest that panicked, or leaves it as it is where it is to be kept.
+
+    A reboot is none of that: QEMU resets the machine in the same process, on the same cores, and tells (RESET), so that
+    a loop is noticed. Only a bare-metal payload never reboots on purpose: on x86 a triple fault would make it do so
+    thirty times a second, so the first one ends it. (All figures: libvirt 9.0, QEMU 7.2, emulated.)
     """
     on_reboot = "destroy" if isinstance(domain.spec.boot, PayloadBoot) else "restart"
     return [

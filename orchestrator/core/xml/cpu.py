@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from orchestrator.core.model import GuestClock
 from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, cpuset, element
+
+_TRACK = {GuestClock.STOPS: "guest", GuestClock.FOLLOWS: "wall"}
 
 
 def vcpu_elements(domain: Domain) -> list[Element]:
@@ -34,15 +37,28 @@ def cpu_element(domain: Domain) -> Element:
 
 
 def clock_element(domain: Domain) -> Element:
-    """Return <clock>: UTC; a PC's tick timers are delayed rather than replayed after a pause, and it has no HPET.
+    """Return <clock>: UTC, and whether the hardware clock (RTC) stops or follows while the guest stands still.
 
-    The guest waits for its turn often: catching up on lost ticks would spend its slice on them.
+    Of a guest that waits for its turn, or is paused, QEMU stops the virtual clock, and with it whatever counts time
+    for the guest's kernel: time-stamp counter, kvmclock, local timers, ARM's generic timer. So Linux's CLOCK_MONOTONIC
+    and CLOCK_REALTIME stand still in either case. The RTC alone has a choice: ``track="guest"`` is QEMU's ``-rtc
+    clock=vm`` and stops with them, so a guest cannot tell that it has waited; ``track="wall"`` is ``clock=host``, on a
+    PC (MC146818) as on ARM's virt (PL031), and is right at any time, so a guest that wants to follow has something to
+    set its clock by, as ``hwclock --hctosys`` does.
+
+    Measured under TCG. Under KVM, QEMU saves kvmclock and ARM's virtual counter over a stop by its documentation
+    (commit 00f4d64; ``kvm-no-adjvtime`` is off). A time-stamp counter that goes on there does not matter: libvirt's
+    host-passthrough does not call it invariant, so Linux takes kvmclock.
+
+    A PC's tick timers are delayed rather than replayed after a pause, and it has no HPET: the guest waits often, and
+    catching up on lost ticks would spend its turn on them.
     """
+    track = _TRACK[domain.spec.clock]
     if not domain.traits.is_x86:
-        return element("clock", offset="utc")
+        return element("clock", element("timer", name="rtc", track=track), offset="utc")
     return element(
         "clock",
-        element("timer", name="rtc", tickpolicy="delay"),
+        element("timer", name="rtc", track=track, tickpolicy="delay"),
         element("timer", name="pit", tickpolicy="delay"),
         element("timer", name="hpet", present="no"),
         offset="utc",
