@@ -24,12 +24,15 @@ from orchestrator.core.topology import Topology
 from orchestrator.errors import FailedError, HostError, OrchestratorError, OutcomeUnknownError, RefusedError, UsageError
 from orchestrator.launch import Guest, Launcher, RunningGuest
 from orchestrator.ports import Clock, DomainEvent, DomainEventKind
+from orchestrator.recorder import Records, Unrecorded
 from orchestrator.serial import read_serial
 from orchestrator.together import all_or_first_failure
 
 __all__ = ["Engine", "Guest", "RunningGuest", "require_pool"]
 
 NANOSECONDS = 1_000_000_000
+
+_UNRECORDED = Unrecorded()
 
 
 class Engine:
@@ -46,6 +49,7 @@ class Engine:
         launcher: Launcher,
         clock: Clock,
         on_notice: Callable[[Notice], None] = lambda _: None,
+        records: Records = _UNRECORDED,
     ) -> None:
         self.topology = topology
         self.guests: dict[str, RunningGuest] = {}
@@ -53,6 +57,7 @@ class Engine:
         self._launcher = launcher
         self._clock = clock
         self._on_notice = on_notice
+        self._records = records
         self._scheduler = Scheduler(topology, policy)
         self._wanted: dict[str, Guest] = {}
         self._started: list[str] = []
@@ -112,6 +117,8 @@ class Engine:
     async def kill(self, name: str) -> None:
         """End a guest's process at once, without its help."""
         guest = self._known(name)
+        with contextlib.suppress(HostError):  # as for an end
+            await self._records.intend("kill", {"guest": name})
         guest.ended = guest.ended or "killed"
         if guest.pid is not None:
             self._launcher.processes.kill(guest.pid, str(guest.domain.uuid))
@@ -166,6 +173,7 @@ class Engine:
 
     async def _toggle(self, request: PauseGuest | ResumeGuest, *, paused: bool) -> None:
         """Pause or resume; what is wanted is noted before it is done, and taken back if it cannot be."""
+        await self._records.intend("pause" if paused else "resume", {"guest": request.guest})
         uuid = str(self._known(request.guest).domain.uuid)
         await self._launcher.hypervisor.mark_paused(uuid, paused=paused)
         try:
@@ -198,6 +206,7 @@ class Engine:
                 future = self._outcomes.pop(notice.guest, None)
                 if future is not None and not future.done():
                     future.set_result(notice)
+            self._records.tell(notice)
             self._on_notice(notice)
         self._stir.set()
 
@@ -236,6 +245,7 @@ class Engine:
         name = order.guest
         match order:
             case Launch():
+                await self._records.intend("start", self._intent(name, order))
                 await self._launch(name, order)
             case Continue(_, cores, _, _):
                 guest = self.guests[name]
@@ -243,7 +253,10 @@ class Engine:
             case Halt():
                 await self._launcher.suspend(self.guests[name])
             case End():
+                with contextlib.suppress(HostError):  # a full disk must not keep anybody from making room
+                    await self._records.intend("end", {"guest": name})
                 await self._launcher.clear(self.guests[name].domain)
+                self._forget(self.guests[name])
             case Freeze() | Kill():
                 self._force(order)
 
@@ -254,6 +267,7 @@ class Engine:
     def _attend(self, guest: RunningGuest) -> None:
         """Take a guest in, and watch for its end."""
         self.guests[guest.name] = guest
+        self._records.began(guest.domain)
         self._begin(self._watch(guest))
 
     def _begin(self, act: Coroutine[Any, Any, None]) -> None:
@@ -298,11 +312,22 @@ class Engine:
         """Give a guest's cores on, and clear away what it leaves, once."""
         if guest.pid is None or self.guests.get(guest.name) is not guest:
             return
-        guest.pid = None
+        self._forget(guest)
         self._scheduler.gone(guest.name, guest.ended or why, self._now())
         self._go_on()
         with contextlib.suppress(OrchestratorError):  # the next start of this name clears away what is left
             await self._launcher.clear(guest.domain)
+
+    def _forget(self, guest: RunningGuest) -> None:
+        """Note, once, that a guest's process is no more."""
+        if guest.pid is not None:
+            guest.pid = None
+            self._records.ended(guest.domain, guest.ended or "ended", "failed" if guest.crashed else "stopped")
+
+    def _intent(self, name: str, order: Launch) -> dict[str, Any]:
+        guest = self._wanted[name]
+        cores = list(order.placement.held)
+        return {"guest": name, "owner": guest.owner, "cores": cores, "specification": guest.specification}
 
     async def _until_next_event(self) -> None:
         """Return when the scheduler wants a tick."""

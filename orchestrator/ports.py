@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from orchestrator.core.journal import Head, Record
 from orchestrator.core.xml.metadata import Metadata
@@ -144,6 +144,13 @@ class Hypervisor(Protocol):
         """Yield what happens to domains from now on."""
 
 
+class SerialText(NamedTuple):
+    """A piece of what a serial port has printed; `end` is where to read on, in bytes from the very first."""
+
+    text: bytes
+    end: int
+
+
 class GuestFiles(Protocol):
     """The run directory of each guest, with its sockets, log and overlays."""
 
@@ -156,8 +163,8 @@ class GuestFiles(Protocol):
     def discard(self, name: str) -> None:
         """Remove what only a running guest needs; the serial log stays."""
 
-    def serial_log(self, name: str, start: int = 0) -> bytes:
-        """Return what the serial port has printed so far, from byte `start` on; empty if there is no log."""
+    def serial_log(self, name: str, start: int = 0) -> SerialText:
+        """Return what the serial port has printed from byte `start` on, without what has been taken out of the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

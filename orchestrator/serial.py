@@ -11,8 +11,7 @@ LONGEST_LINE = 4096
 
 def read_serial(guest: RunningGuest, files: GuestFiles) -> None:
     """Read on in a guest's serial log. Growth: linear in what is new."""
-    fresh = files.serial_log(guest.name, guest.log_size)
-    guest.log_size += len(fresh)
+    fresh, guest.log_size = files.serial_log(guest.name, guest.log_size)
     *lines, rest = (guest.unfinished + fresh).split(b"\n")
     guest.unfinished = rest[:LONGEST_LINE]
     lines = [line for line in map(bytes.strip, lines) if line]

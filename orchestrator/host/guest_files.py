@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import FailedError, HostError, UsageError
+from orchestrator.ports import SerialText
 
 _LONGEST_SOCKET = 107  # bytes of sun_path without its end, unix(7)
 
@@ -47,14 +49,20 @@ class GuestDirectories:
             if entry.name != "serial.log":
                 entry.unlink(missing_ok=True)  # QEMU removes its sockets itself as it ends
 
-    def serial_log(self, name: str, start: int = 0) -> bytes:
-        """Return what the serial port has printed so far, from byte `start` on; empty if there is no log."""
+    def serial_log(self, name: str, start: int = 0) -> SerialText:
+        """Return what the serial port has printed from byte `start` on, without what has been taken out of the log."""
         try:
             with (Path(self.directory(name)) / "serial.log").open("rb") as log:
-                log.seek(start)
-                return log.read()
+                # The chores take the old part of a long log out of memory: a hole is left, and nothing is in it.
+                log.seek(os.lseek(log.fileno(), start, os.SEEK_DATA))
+                text = log.read()
+                return SerialText(text, log.tell())
         except FileNotFoundError:
-            return b""
+            return SerialText(b"", start)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # there is nothing behind `start`
+                return SerialText(b"", start)
+            raise
 
 
 def unreadable(path: str) -> str | None:

@@ -24,8 +24,7 @@ def serial_pieces(guest: str, *, follow: bool) -> Iterator[bytes]:
         raise UsageError(f"{guest}: no serial log; `orchestrator ps` lists the guests that run")
     seen = 0
     while True:
-        piece = files.serial_log(guest, seen)
-        seen += len(piece)
+        piece, seen = files.serial_log(guest, seen)
         yield piece
         if not follow:
             return

@@ -79,20 +79,21 @@ def test_each_guest_has_a_directory_of_its_own(side: Side) -> None:
 
 
 def test_a_guest_that_never_ran_has_no_log(side: Side) -> None:
-    assert side.files.serial_log("one") == b""
-    assert side.files.serial_log("one", 10) == b""
+    assert side.files.serial_log("one").text == b""
+    assert side.files.serial_log("one", 10).text == b""
 
 
 def test_the_log_is_read_on_from_any_byte(side: Side) -> None:
     prepare(side, "one")
-    assert side.files.serial_log("one") == b""
+    assert side.files.serial_log("one").text == b""
     side.prints("one", b"heart")
     side.prints("one", b"beat\xff\n")
-    assert side.files.serial_log("one") == b"heartbeat\xff\n"
-    assert side.files.serial_log("one", 5) == b"beat\xff\n"
-    assert side.files.serial_log("one", 11) == b""
-    assert side.files.serial_log("one", 99) == b""
-    assert side.files.serial_log("two") == b""
+    assert side.files.serial_log("one").text == b"heartbeat\xff\n"
+    assert side.files.serial_log("one", 5).text == b"beat\xff\n"
+    assert side.files.serial_log("one", 11).text == b""
+    assert side.files.serial_log("one", 99) == (b"", 99)
+    assert side.files.serial_log("one", 5).end == 11
+    assert side.files.serial_log("two").text == b""
 
 
 def test_overlays_are_made_and_discarded_and_the_log_stays(side: Side) -> None:
@@ -102,7 +103,7 @@ def test_overlays_are_made_and_discarded_and_the_log_stays(side: Side) -> None:
     assert side.names("one") == {"vda.overlay.qcow2", "serial.log"}
     side.files.discard("one")
     assert side.names("one") == {"serial.log"}
-    assert side.files.serial_log("one") == b"last words"
+    assert side.files.serial_log("one").text == b"last words"
     side.files.discard("one")
     assert side.names("one") == {"serial.log"}
 
@@ -112,7 +113,7 @@ def test_a_new_start_has_no_old_log(side: Side) -> None:
     side.prints("one", b"old")
     prepare(side, "one")
     assert side.names("one") == set()
-    assert side.files.serial_log("one") == b""
+    assert side.files.serial_log("one").text == b""
 
 
 def test_discarding_what_never_was_is_nothing(side: Side) -> None:
@@ -174,3 +175,14 @@ def test_what_can_be_given_to_a_guest(tmp_path: Path) -> None:
     assert unreadable(str(tmp_path)) == f"{tmp_path} is neither a file nor a block device"
     assert unreadable("/dev/null") == "/dev/null is neither a file nor a block device"
     assert unreadable(str(dangling)) == f"{dangling} is neither a file nor a block device"
+
+
+def test_what_was_taken_out_of_a_log_is_passed_over(tmp_path: Path) -> None:
+    files = GuestDirectories(tmp_path)
+    asyncio.run(files.prepare("one", {}))
+    log = Path(files.directory("one")) / "serial.log"
+    with log.open("wb") as file:
+        file.seek(1 << 20)  # as a hole that was punched reads: nothing is allocated there
+        file.write(b"last words")
+    assert files.serial_log("one") == (b"last words", (1 << 20) + 10)
+    assert files.serial_log("one", 1 << 20).text == b"last words"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from posixpath import basename
 
 from orchestrator.errors import FailedError
+from orchestrator.ports import SerialText
 from tests.fakes.host import FakeHost
 
 
@@ -30,5 +31,6 @@ class FakeFiles:
         for file in [each for each in files if each != "serial.log"]:
             del files[file]
 
-    def serial_log(self, name: str, start: int = 0) -> bytes:
-        return self._host.files.get(name, {}).get("serial.log", b"")[start:]
+    def serial_log(self, name: str, start: int = 0) -> SerialText:
+        text = self._host.files.get(name, {}).get("serial.log", b"")[start:]
+        return SerialText(text, start + len(text))

@@ -24,6 +24,7 @@ LAYERS = {
     "foreground": "engine",
     "adoption": "engine",
     "launch": "engine",
+    "recorder": "engine",
     "together": "engine",
     "serial": "engine",
     "config": "config",

@@ -1,0 +1,133 @@
+"""What is written down of what the engine does: intents before, outcomes after, everything else for the log.
+
+The journal and the store block, so one worker thread makes their calls, in order; the chores never block. What runs
+is the truth, and the store only remembers it: a write that fails is told of, and made good when the scheduler next
+starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from orchestrator.core.cpulist import format_cpulist
+from orchestrator.core.orders import Notice
+from orchestrator.core.xml.domain import Domain
+from orchestrator.errors import OrchestratorError
+from orchestrator.ports import Chores, Ending, Journal, Store, StoredGuest
+
+
+class Records(Protocol):
+    """What the engine wants written down."""
+
+    async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Return when an intent is durable. HostError if it cannot be; the act must not follow then."""
+
+    def began(self, domain: Domain) -> None:
+        """Note that a guest is there."""
+
+    def ended(self, domain: Domain, how: str, kind: str) -> None:
+        """Note how a guest ended, in words for its owner; `kind` is one of ``stopped``, ``failed``, ``undone``."""
+
+    def tell(self, notice: Notice) -> None:
+        """Note what the scheduler tells."""
+
+
+class Unrecorded:
+    """Writes nothing down: for a run in the foreground, which its user watches."""
+
+    async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Write nothing down."""
+
+    def began(self, domain: Domain) -> None:
+        """Write nothing down."""
+
+    def ended(self, domain: Domain, how: str, kind: str) -> None:
+        """Write nothing down."""
+
+    def tell(self, notice: Notice) -> None:
+        """Write nothing down."""
+
+
+class Recorder:
+    """Writes into the journal, the store and the event log. `wall` is nanoseconds since 1970."""
+
+    def __init__(
+        self, journal: Journal, store: Store, chores: Chores, wall: Callable[[], int], *, serial_limit: int
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._chores = chores
+        self._wall = wall
+        self._serial_limit = serial_limit
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+
+    async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Return when an intent is durable in the journal. HostError if it cannot be."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._journal.append, kind, body, self._wall())
+
+    def began(self, domain: Domain) -> None:
+        """Remember a guest, and have its serial port's output kept."""
+        self._chores.watch_serial(domain.spec.name, domain.serial_log, self._serial_limit)
+        self._write(self._store.put, self._stored(domain))
+
+    def ended(self, domain: Domain, how: str, kind: str) -> None:
+        """Forget a guest, and remember how it ended."""
+        name = domain.spec.name
+        self._chores.forget_serial(name)
+        ending = Ending(
+            name=name, owner=domain.owner, uuid=str(domain.uuid), ended_at=self._wall(), how=how, kind=kind
+        )
+        self._write(self._store.remove, name, ending)
+
+    def tell(self, notice: Notice) -> None:
+        """Put what the scheduler tells into the event log."""
+        record = {"at": self._wall(), "what": notice.what, "guest": notice.guest, "cores": list(notice.cores)}
+        self._chores.log(record | ({"why": notice.why} if notice.why else {}))
+
+    async def reconcile(self, domains: list[Domain]) -> list[str]:
+        """Have the store know these guests, which were found to run, and no others; return the names of those gone."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._reconcile, domains)
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _reconcile(self, domains: list[Domain]) -> list[str]:
+        found = {domain.spec.name: domain for domain in domains}
+        remembered = {guest.name: guest for guest in self._store.guests()}
+        gone = sorted(remembered.keys() - found)
+        for name in gone:
+            guest, how = remembered[name], "its process was gone when the scheduler came back"
+            ending = Ending(
+                name=name, owner=guest.owner, uuid=guest.uuid, ended_at=self._wall(), how=how, kind="failed"
+            )
+            self._store.remove(name, ending)
+        self._store.replace_all([remembered.get(name) or self._stored(found[name]) for name in sorted(found)])
+        return gone
+
+    def _stored(self, domain: Domain) -> StoredGuest:
+        return StoredGuest(
+            name=domain.spec.name,
+            uuid=str(domain.uuid),
+            owner=domain.owner,
+            priority=domain.priority,
+            specification=domain.specification,
+            standing="active",
+            cores=format_cpulist(domain.placement.held),
+            started_at=self._wall(),
+        )
+
+    def _write(self, act: Callable[..., None], *arguments: object) -> None:
+        self._thread.submit(act, *arguments).add_done_callback(self._told)
+
+    def _told(self, outcome: Future[None]) -> None:
+        failure = outcome.exception()
+        if isinstance(failure, OrchestratorError):
+            self._chores.log({"at": self._wall(), "what": "not remembered", "why": str(failure)})
+        elif failure is not None:
+            raise failure
