@@ -48,6 +48,21 @@ def strays(
     return tuple(found)
 
 
+def seats(
+    allowed: Mapping[int, frozenset[int]], vcpu_threads: Mapping[int, int]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return where live threads are pinned: the core of each vCPU in order, and the cores of all other threads.
+
+    None unless every vCPU has one core of its own. Arguments are as for `strays`, without the names. O(threads).
+    """
+    vcpus = [allowed.get(vcpu_threads.get(index, -1), frozenset()) for index in range(len(vcpu_threads))]
+    others = [cores for tid, cores in allowed.items() if tid not in vcpu_threads.values()]
+    pinned = tuple(core for cores in vcpus for core in cores)
+    if not others or any(len(cores) != 1 for cores in vcpus) or len(set(pinned)) < len(vcpus):
+        return None
+    return pinned, tuple(sorted(frozenset().union(*others)))
+
+
 def vcpu_threads_by_name(names: Mapping[int, str]) -> dict[int, int]:
     """Tell vCPU threads by the names that QEMU gives them (``CPU 1/KVM``; libvirt asks for debug-threads).
 

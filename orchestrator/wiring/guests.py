@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from orchestrator.core.topology import Topology
     from orchestrator.engine import Engine
     from orchestrator.host.hypervisor import LibvirtHypervisor
+    from orchestrator.host.processes import ProcFs
     from orchestrator.ports import LiveDomain
 
 EMBED = "embed"
+
+WAITING = "waiting"
+"""The state of a shared guest that stands still since it is not its turn."""
 
 
 @contextlib.asynccontextmanager
@@ -63,14 +67,19 @@ def build_engine(topology: Topology, policy: Policy, hypervisor: LibvirtHypervis
     """Return an engine on real adapters; `connect` is where the hypervisor was opened."""
     from orchestrator.engine import Engine
     from orchestrator.host.clock import MonotonicClock
+
+    return Engine(topology, policy, build_launcher(topology, hypervisor, connect), MonotonicClock())
+
+
+def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str) -> Launcher:
+    """Return a launcher on real adapters; `connect` is where the hypervisor was opened."""
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
 
     files = GuestDirectories(guest_directories(), _daemons_user(connect))
-    launcher = Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files)
-    return Engine(topology, policy, launcher, MonotonicClock())
+    return Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files)
 
 
 def _daemons_user(connect: str) -> int | None:
@@ -84,16 +93,42 @@ def _daemons_user(connect: str) -> int | None:
 
 
 async def live_domains(connect: str) -> list[LiveDomain]:
-    """Return all domains of ours, by name, whoever runs them; `pid` is None where the process has gone."""
-    if connect == EMBED:
-        from orchestrator.host.embed import domains
+    """Return all domains of ours, by name, whoever runs them; `pid` is None where the process has gone.
 
-        return domains(embedded_root())
+    A shared guest is where its threads are: its metadata has only the cores on which it was launched.
+    """
     from orchestrator.host.processes import ProcFs
 
     kernel = ProcFs()
-    async with open_hypervisor(connect) as hypervisor:
-        return [replace(domain, pid=kernel.find(domain.uuid)) for domain in await hypervisor.domains()]
+    if connect == EMBED:
+        from orchestrator.host.embed import domains
+
+        found = domains(embedded_root())
+    else:
+        async with open_hypervisor(connect) as hypervisor:
+            found = [replace(domain, pid=kernel.find(domain.uuid)) for domain in await hypervisor.domains()]
+    return [_as_it_is(domain, kernel) for domain in found]
+
+
+def _as_it_is(domain: LiveDomain, kernel: ProcFs) -> LiveDomain:
+    from orchestrator.config import decode_guest
+    from orchestrator.core.model import Mode
+    from orchestrator.core.pins import seats, vcpu_threads_by_name
+
+    if domain.pid is None or decode_guest(domain.metadata.specification).mode is Mode.EXCLUSIVE:
+        return domain
+    threads = kernel.threads(domain.pid)
+    seated = seats(
+        {thread.tid: thread.allowed for thread in threads},
+        vcpu_threads_by_name({thread.tid: thread.name for thread in threads}),
+    )
+    if seated is None:
+        return domain
+    vcpus, emulator = seated
+    runs = domain.state == "running"
+    state = domain.state if runs or domain.metadata.paused else WAITING
+    held = tuple(sorted({*vcpus, *emulator})) if runs else ()
+    return replace(domain, state=state, metadata=replace(domain.metadata, vcpus=vcpus, emulator=emulator, held=held))
 
 
 async def stop_domains(domains: Sequence[LiveDomain], connect: str) -> None:

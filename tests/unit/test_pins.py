@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.pins import ReservedCoreWatch, Stray, strays, vcpu_threads_by_name
+from orchestrator.core.pins import ReservedCoreWatch, Stray, seats, strays, vcpu_threads_by_name
 
 THREADS = {
     10: ("qemu-system-x86", frozenset({4})),
@@ -97,3 +98,15 @@ def test_the_watch_remembers_threads_that_could_run_or_ran_on_a_reserved_core() 
     assert watch.looks == 2
     assert watch.threads == {10, 11, 12}
     assert watch.offenders == {11: "CPU 0/TCG", 12: "worker"}
+
+
+def test_seats_are_read_off_the_threads() -> None:
+    allowed = {1: frozenset({2, 3}), 5: frozenset({3}), 4: frozenset({2}), 9: frozenset({3})}
+    assert seats(allowed, {0: 4, 1: 5}) == ((2, 3), (2, 3))
+
+
+@pytest.mark.parametrize(
+    "vcpus", [{4: frozenset({2, 3}), 5: frozenset({3})}, {4: frozenset({3}), 5: frozenset({3})}, {5: frozenset({3})}]
+)
+def test_a_vcpu_without_a_core_of_its_own_has_no_seat(vcpus: dict[int, frozenset[int]]) -> None:
+    assert seats({1: frozenset({2}), **vcpus}, {0: 4, 1: 5}) is None

@@ -98,7 +98,12 @@ def allowed_cores(task: Path) -> set[int]:
 
 
 class Observer:
-    """Samples every thread of every QEMU that carries a guest, from outside."""
+    """Samples every thread of every QEMU that carries a guest, from outside.
+
+    A violation is a thread that may run on core 0 or 1, or vCPUs of two guests that both want to run on one core. The
+    files of /proc are read one after the other, so the first vCPU is read again after the second: a hand-over in
+    between is none.
+    """
 
     def __init__(self) -> None:
         self.samples = 0
@@ -115,17 +120,47 @@ class Observer:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            for pid in emulators():
+        while not self._stop.is_set():
+            pids = [pid for pid in emulators() if self._is_guest(pid)]
+            for pid in pids:
                 with contextlib.suppress(OSError):
                     self._look(pid)
+            for _ in range(20):
+                self._look_for_company(pids)
+                self._stop.wait(0.01)
+
+    def _is_guest(self, pid: int) -> bool:
+        try:  # libvirt asks QEMUs for their capabilities, too
+            return b"guest=" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
 
     def _look(self, pid: int) -> None:
-        if b"guest=" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return  # libvirt asking a QEMU for its capabilities
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
                 bad = allowed_cores(task) & {0, 1}
                 self.samples += 1
                 if bad:
                     self.violations.append(f"thread {task.name} of {pid} may run on {sorted(bad)}")
+
+    def _look_for_company(self, pids: list[int]) -> None:
+        seen: dict[int, Path] = {}
+        for pid in pids:
+            for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+                core = wants_to_run_on(task)
+                if core is None:
+                    continue
+                self.samples += 1
+                other = seen.setdefault(core, task)
+                if other.parent != task.parent and wants_to_run_on(other) == core:
+                    self.violations.append(f"core {core}: {other} and {task} both want to run")
+
+
+def wants_to_run_on(task: Path) -> int | None:
+    """The core of a vCPU thread that runs or could at once; None if it sleeps, or is no vCPU. See proc(5)."""
+    try:
+        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return None
+    fields = rest.split()
+    return int(fields[36]) if name.startswith("CPU ") and fields[0] == "R" else None

@@ -6,6 +6,7 @@ Starting a guest or a program costs many seconds here, so two runs carry all the
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -111,7 +112,7 @@ def check_that_orphans_can_be_stopped(runner: subprocess.Popen[str]) -> None:
     eventually(lambda: heartbeats("bootsector") > before, "an orphan goes on")
     assert {guest["state"] for guest in guests().values()} == {"running"}
     refused = process("run", "domains/bootsector.toml", "--for", "1s")
-    assert (refused.code, "a guest of this name runs already" in refused.err) == (3, True)
+    assert (refused.code, "guest name: wanted bootsector, not in use" in refused.err) == (3, True)
     stopped = process("stop", "--all")
     assert stopped.code == 0, stopped.err
     assert guests() == {}
@@ -135,8 +136,27 @@ def test_a_killed_qemu_is_reported_and_the_others_go_on(run: Run) -> None:
     assert emulators() == []
 
 
-def test_more_guests_than_cores_are_refused_together() -> None:
-    done = process("run", "domains/heartbeat-aarch64.toml", "--count", "7", "--for", "1s")
+def test_more_exclusive_guests_than_cores_are_refused_together(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(WIDE.format(root=ROOT))
+    done = process("run", str(wide), "--count", "3", "--for", "1s")
     assert done.code == 3
-    assert "heartbeat-aarch64-7: free pool cores: wanted 1, available 0" in done.err
+    assert "wide-3: free pool cores: wanted 3, available 0" in done.err
+    assert emulators() == []
+
+
+def test_more_shared_guests_than_cores_take_turns_and_none_is_ever_beside_another() -> None:
+    with Observer() as observer:
+        done = process(
+            *("run", "domains/heartbeat-aarch64.toml", "domains/heartbeat-i386.toml", "--count", "5"),
+            *("--for", "60s", "--policy", "policies/lab.toml", "--json"),
+        )
+    assert done.code == 0, done.err
+    results = json.loads(done.out)["guests"]
+    assert len(results) == 10
+    assert all(result["heartbeats"] > 0 for result in results)
+    assert all(result["on_reserved"] == 0 for result in results)
+    assert {core for result in results for core in result["cores"]} == {2, 3, 4, 5, 6, 7}
+    assert observer.samples > 100
+    assert observer.violations == []
     assert emulators() == []
