@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.core.durations import Duration
-from orchestrator.core.policy import CorePolicy, HypervisorPolicy, Policy, RotationPolicy
+from orchestrator.core.model import Size
+from orchestrator.core.policy import CorePolicy, HypervisorPolicy, LogPolicy, Policy, RotationPolicy
 from orchestrator.errors import Fault, UsageError
 from orchestrator.toml_tables import Schema, load, read, shown
+
+_LEAST_SERIAL = Size.parse("64 KiB")
 
 
 def parse_policy(text: bytes, file: str) -> Policy:
@@ -49,13 +52,19 @@ def _check_confirm(confirm: Duration) -> Iterator[Fault]:
         yield Fault("no guest confirms within 0 s; the default is '2 s'", "confirm")
 
 
+def _check_serial_limit(serial_limit: Size) -> Iterator[Fault]:
+    if serial_limit < _LEAST_SERIAL:
+        yield Fault(f"{serial_limit} is too little to be of use; {_LEAST_SERIAL} is the least", "serial_limit")
+
+
 SCHEMA = Schema(
     keys={},
-    words={Duration: "a duration with its unit, like '100 ms'"},
+    words={Duration: "a duration with its unit, like '100 ms'", Size: "a size with its unit, like '16 MiB'"},
     checks={
         CorePolicy: ((("reserved",), _check_reserved), (("shared_floor",), _check_floor)),
         RotationPolicy: ((("slice", "minimum_run"), _check_minimum), (("confirm",), _check_confirm)),
         HypervisorPolicy: ((("connect",), _check_connect),),
+        LogPolicy: ((("serial_limit",), _check_serial_limit),),
     },
 )
 """How a policy is spelled and judged, for files of which it is a part."""

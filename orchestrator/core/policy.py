@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from orchestrator.core.cpulist import parse_cpulist
 from orchestrator.core.durations import Duration
+from orchestrator.core.model import Size
 from orchestrator.core.sharing import Rules
 
 
@@ -64,9 +65,17 @@ class RotationPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogPolicy:
+    """`serial_limit` is how much of what each guest's serial port prints is kept, in bytes: the last of it."""
+
+    serial_limit: Size = Size.parse("16 MiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One policy. The defaults are those of policies/default.toml, which a test holds together."""
 
     cores: CorePolicy = field(default_factory=CorePolicy)
     rotation: RotationPolicy = field(default_factory=RotationPolicy)
     hypervisor: HypervisorPolicy = field(default_factory=HypervisorPolicy)
+    logs: LogPolicy = field(default_factory=LogPolicy)
