@@ -238,6 +238,8 @@ def qemu_lookalike() -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", "import time; time.sleep(600)", "-uuid", UUID]
     with subprocess.Popen(command) as process:
         try:
+            while ProcFs().find(UUID) != process.pid:  # Popen returns just before the kernel shows the arguments
+                assert process.poll() is None
             yield process
         finally:
             process.kill()
