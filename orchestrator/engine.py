@@ -230,7 +230,8 @@ class Engine:
         if isinstance(order, Launch | End) or guest is None or guest.pid is None:
             self._scheduler.failed(order, str(error), self._now())
             return
-        guest.ended, guest.crashed = guest.ended or str(error), True
+        if guest.ended is None:  # else it is being ended, and could not have its turn for that reason
+            guest.ended, guest.crashed = str(error), True
         try:
             await self._launcher.clear(guest.domain)
         except OrchestratorError as worse:

@@ -166,6 +166,23 @@ def test_stopping_ends_all_and_tells_who_had_ended_before() -> None:
     assert host.domains == {}
 
 
+def test_a_guest_that_is_ended_in_the_middle_of_a_hand_over_has_not_crashed() -> None:
+    host = FakeHost()
+    engine = engine_on(host, cpus="0-2")
+
+    async def story() -> None:
+        async with going(engine):
+            await engine.start([guest("one"), guest("two")])
+            for _ in range(5):
+                await host.clock.sleep(0.1)
+            host.faults = Faults(dead_monitor=["one", "two"])  # as QEMU answers while it ends
+            await engine.stop_all()
+
+    asyncio.run(story())
+    assert [(seen.ended, seen.crashed) for seen in engine.guests.values()] == [("stopped", False)] * 2
+    assert host.domains == {}
+
+
 def test_a_guest_that_cannot_be_removed_keeps_none_of_the_others() -> None:
     host = FakeHost(Faults(cannot_be_removed=["one"]))
     engine = engine_on(host)

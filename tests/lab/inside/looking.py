@@ -100,9 +100,9 @@ def allowed_cores(task: Path) -> set[int]:
 class Observer:
     """Samples every thread of every QEMU that carries a guest, from outside.
 
-    A violation is a thread that may run on core 0 or 1, or vCPUs of two guests that both want to run on one core. The
-    files of /proc are read one after the other, so the first vCPU is read again after the second: a hand-over in
-    between is none.
+    A violation is a thread that may run on core 0 or 1, or vCPUs of two guests that both want to run on one core while
+    libvirt says that both guests run (QEMU prepares the vCPUs of a guest that is being launched, too). The files are
+    read one after the other, so the first vCPU is read again after the second: a hand-over in between is none.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,9 @@ class Observer:
                     continue
                 self.samples += 1
                 other = seen.setdefault(core, task)
-                if other.parent != task.parent and wants_to_run_on(other) == core:
+                if other.parent == task.parent or not (runs(other) and runs(task)):
+                    continue
+                if wants_to_run_on(other) == core:
                     self.violations.append(f"core {core}: {other} and {task} both want to run")
 
 
@@ -164,3 +166,14 @@ def wants_to_run_on(task: Path) -> int | None:
         return None
     fields = rest.split()
     return int(fields[36]) if name.startswith("CPU ") and fields[0] == "R" else None
+
+
+def runs(task: Path) -> bool:
+    """Whether libvirt's status file says that the guest behind a thread runs."""
+    pid = task.parent.parent.name
+    for status in Path("/run/orchestrator/libvirt/run/qemu").glob("*.xml"):
+        with contextlib.suppress(OSError):
+            head = status.read_text("utf-8", "replace")[:4096]
+            if f"pid='{pid}'" in head:
+                return "<domstatus state='running'" in head
+    return False
