@@ -11,6 +11,7 @@ from orchestrator.errors import Fault, UsageError
 from orchestrator.toml_tables import Schema, load, read, shown
 
 _LEAST_SERIAL = Size.parse("64 KiB")
+_LEAST_SLICE = Duration.parse("1 ms")
 
 
 def parse_policy(text: bytes, file: str) -> Policy:
@@ -39,8 +40,8 @@ def _check_floor(shared_floor: int) -> Iterator[Fault]:
 
 
 def _check_minimum(slice_: Duration, minimum_run: Duration) -> Iterator[Fault]:
-    if not slice_:
-        yield Fault("a turn cannot last no time; the default is '100 ms'", "slice")
+    if slice_ < _LEAST_SLICE:
+        yield Fault(f"{slice_} is too short for a turn; {_LEAST_SLICE} is the least", "slice")
     elif not 0 < minimum_run <= slice_:
         yield Fault(
             f"{minimum_run} is not possible; it is more than 0 s and at most the slice, {slice_}", "minimum_run"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from orchestrator import wiring
-from orchestrator.cli.options import JsonFlag, print_json, print_table
+from orchestrator.cli.options import JsonFlag, PolicyFile, print_json, print_table, run_async
+
+if TYPE_CHECKING:
+    from orchestrator.wiring.bench import HandoverReport
 
 app = typer.Typer(help="Measure.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -64,6 +72,80 @@ def tick(json: JsonFlag = False) -> None:
                 ("apart", size.apart, None),
                 ("apart, by sorting", size.sorting, size.ratio),
             )
+        ),
+    )
+
+
+@app.command()
+def handover(
+    borrow: Annotated[
+        bool,
+        typer.Option("--borrow-service-core", help="Measure on core 1 where there is no core beside 0 and 1."),
+    ] = False,
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure the hand-over of a core from guest to guest, beside bare QMP and libvirt, and the pool's useful time."""
+    with _progress() as tell:
+        report = run_async(wiring.bench.handover(policy, borrow=borrow, tell=tell))
+    if json:
+        print_json(wiring.bench.describe_handover(report))
+    else:
+        _print_handover(report)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Show what is being done on a terminal; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _what, _part: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda what, part: progress.update(task, description=what, completed=part, refresh=True)
+
+
+def _print_handover(report: HandoverReport) -> None:
+    machine = report.machine
+    typer.echo(
+        f"{machine.cpu}, Python {machine.python}, {machine.qemu} ({machine.accelerator}), libvirt {machine.libvirt}"
+    )
+    if report.borrowed_service_core:
+        typer.echo("measured on core 1, the service core: this host has no core for guests")
+    if not machine.realtime:
+        typer.echo("measured without a real-time class: run it as root, or give CAP_SYS_NICE")
+    cores = ",".join(map(str, report.cores))
+    typer.echo(f"\nstop to running on core {cores}, in milliseconds")
+    print_table(
+        ("WAY", "HAND-OVERS", "MEDIAN", "P90", "P99", "TIMES BARE"),
+        (
+            (
+                name,
+                times.handovers,
+                *(f"{value:.2f}" for value in (times.median, times.p90, times.p99)),
+                f"{report.ratios[name]:.2f}" if name in report.ratios else "-",
+            )
+            for name, times in report.ways.items()
+        ),
+    )
+    typer.echo("\nuse of the pool's time")
+    print_table(
+        ("SLICE", "GUESTS", "CORES", "SECONDS", "HAND-OVERS", "USEFUL", "BY THE KERNEL"),
+        (
+            (
+                f"{use.slice_ms:g} ms",
+                use.guests,
+                len(use.cores),
+                f"{use.seconds:.1f}",
+                use.handovers,
+                f"{use.useful:.2%}",
+                f"{use.cpu:.2%}",
+            )
+            for use in report.uses
         ),
     )
 

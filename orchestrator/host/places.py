@@ -1,4 +1,4 @@
-"""Where things are kept: run-time state on a tmpfs that dies with the host, caches on a disk."""
+"""Where things are kept: run-time state on a tmpfs that dies with the host, what must last and caches on a disk."""
 
 from __future__ import annotations
 
@@ -28,6 +28,29 @@ def runtime_directory(environment: Mapping[str, str]) -> Path:
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise HostError(f"{path}: belongs to another user or others may write to it; set ORCHESTRATOR_RUNTIME_DIR")
     return path.resolve()
+
+
+def state_directory(environment: Mapping[str, str]) -> Path:
+    """Return the directory for what must last, made if need be, for its owner alone.
+
+    That is ``ORCHESTRATOR_STATE_DIR``, else /var/lib/orchestrator for root and ``XDG_STATE_HOME/orchestrator`` for
+    others. HostError if it cannot be written to.
+    """
+    named = environment.get("ORCHESTRATOR_STATE_DIR")
+    if named:
+        path = Path(named)
+    elif os.geteuid() == 0:
+        path = Path("/var/lib/orchestrator")
+    else:
+        base = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        path = Path(base) / "orchestrator"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"{path}: cannot be made: {error.strerror}; set ORCHESTRATOR_STATE_DIR") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise HostError(f"{path}: cannot be written to; set ORCHESTRATOR_STATE_DIR to a folder that can")
+    return path
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:

@@ -16,8 +16,8 @@ from orchestrator.errors import HostError
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # mlockall(2)
 _CAP_IPC_LOCK = 14  # capabilities(7)
 
-FIFO_PRIORITY = 10
-"""Above everything that is not real-time, below the kernel's own threads that are (50 and more)."""
+MAIN_PRIORITY, OTHER_PRIORITY = 20, 10
+"""Of the main thread, which hands cores over, and of those that work for it; the kernel's own have 50 and more."""
 
 
 def pin_to(core: int) -> None:
@@ -42,8 +42,8 @@ def go_before_others() -> str:
     What is forked, QEMU above all, is in the normal class again (SCHED_RESET_ON_FORK), and so is a thread that is made
     later: call this anew when there are new ones.
     """
-    parameters = os.sched_param(FIFO_PRIORITY)
     for tid in _threads():
+        parameters = os.sched_param(MAIN_PRIORITY if tid == os.getpid() else OTHER_PRIORITY)
         try:
             os.sched_setscheduler(tid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, parameters)
         except ProcessLookupError:
@@ -68,6 +68,30 @@ def lock_memory() -> str:
     return ""
 
 
+class AlarmClock:
+    """CLOCK_MONOTONIC in seconds, which knows when the next of its sleepers wakes."""
+
+    def __init__(self) -> None:
+        self._alarms: dict[object, float] = {}
+
+    def now(self) -> float:
+        """Return CLOCK_MONOTONIC."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Give way for this many seconds."""
+        sleeper = object()
+        self._alarms[sleeper] = self.now() + seconds
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            del self._alarms[sleeper]
+
+    def left(self) -> float | None:
+        """Return in how many seconds the next sleeper wakes; None if nobody sleeps. Growth: linear in the sleepers."""
+        return min(self._alarms.values()) - self.now() if self._alarms else None
+
+
 class Collector:
     """Collects garbage when nothing is due: what Python would do by itself, in the middle of a hand-over too.
 
@@ -80,11 +104,13 @@ class Collector:
         due: Callable[[], float | None],
         collect: Callable[[int], object] = gc.collect,
         *,
+        clock: Callable[[], float] = time.perf_counter,
         every: float = 1.0,
         patience: int = 60,
     ) -> None:
         self._due = due
         self._collect = collect
+        self._clock = clock
         self._every = every
         self._patience = patience
         self._took = [0.0, 0.0, 0.0]
@@ -114,9 +140,9 @@ class Collector:
         if left is not None and left < 2 * self._took[generation] and self._postponed[generation] < self._patience:
             self._postponed[generation] += 1
             return None
-        began = time.perf_counter()
+        began = self._clock()
         self._collect(generation)
-        self._took[generation] = time.perf_counter() - began
+        self._took[generation] = self._clock() - began
         for index in range(generation + 1):
             self._postponed[index] = 0
         return generation

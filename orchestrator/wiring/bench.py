@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from orchestrator.bench.handover import Extent, HandoverReport
     from orchestrator.bench.place import PlaceReport
     from orchestrator.bench.tick import TickReport
+
+__all__ = ["HandoverReport", "describe_handover", "describe_place", "describe_tick", "handover", "place", "tick"]
 
 
 def place() -> PlaceReport:
@@ -33,5 +38,23 @@ def tick() -> TickReport:
 def describe_tick(report: TickReport) -> dict[str, object]:
     """Return a report as JSON's types."""
     from orchestrator.bench.tick import describe
+
+    return describe(report)
+
+
+async def handover(
+    policy: Path | None, *, borrow: bool, tell: Callable[[str, float], None], extent: Extent | None = None
+) -> HandoverReport:
+    """Measure hand-overs of real guests; see `wiring.handover.measure`."""
+    from orchestrator.bench.handover import Extent
+    from orchestrator.wiring.handover import measure
+    from orchestrator.wiring.site import load_policy
+
+    return await measure(load_policy(policy), borrow=borrow, extent=extent or Extent(), tell=tell)
+
+
+def describe_handover(report: HandoverReport) -> dict[str, object]:
+    """Return a report as JSON's types."""
+    from orchestrator.bench.handover import describe
 
     return describe(report)
