@@ -31,4 +31,13 @@ def describe_guest(domain: LiveDomain, cpu_seconds: float | None) -> dict[str, o
 def describe_cores(topology: Topology, domains: Sequence[LiveDomain]) -> list[dict[str, object]]:
     """Return each online core with its role, node, and the name of the guest that holds it (None if free)."""
     holders = {core: domain.name for domain in domains for core in domain.metadata.held}
-    return [{"id": cpu.id, "role": cpu.role, "node": cpu.node, "holder": holders.get(cpu.id)} for cpu in topology.cpus]
+    return [
+        {
+            "id": cpu.id,
+            "role": cpu.role,
+            "node": cpu.node,
+            "holder": holders.get(cpu.id),
+            "held": cpu.id in holders,
+        }
+        for cpu in topology.cpus
+    ]

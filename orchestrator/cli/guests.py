@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from orchestrator.cli.options import (
     GuestName,
     JsonFlag,
     PolicyFile,
+    Socket,
     connect_to,
     guest_names,
     print_json,
@@ -42,33 +43,52 @@ def xml(
         typer.echo(text, nl=False)
 
 
-def ps(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
-    """Show the guests that run here, whoever started them."""
-    from orchestrator.cli.describe import describe_guest
-
-    domains = run_async(wiring.guests.live_domains(connect_to(connect, policy)))
-    guests = [describe_guest(domain, wiring.guests.cpu_seconds(domain)) for domain in domains]
+def ps(connect: Connect = None, policy: PolicyFile = None, socket: Socket = None, json: JsonFlag = False) -> None:
+    """Show the guests that run here, whoever started them; the daemon shows those that have ended too."""
+    guests = _rows(connect, policy, socket)
     if json:
         print_json({"guests": guests})
         return
     columns = ("name", "owner", "architecture", "mode", "accelerator", "state", "cores", "cpu_seconds", "pid")
     print_table(
         [column.upper().replace("_SECONDS", "-S") for column in columns],
-        ([_cell(guest[column]) for column in columns] for guest in guests),
+        ([cell(guest[column]) for column in columns] for guest in guests),
     )
 
 
-def cores(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
+def _rows(connect: str | None, policy: Path | None, socket: Path | None) -> list[Any]:
+    daemon = None if connect else wiring.client.find(socket)
+    if daemon is not None:
+        rows: list[Any] = run_async(wiring.client.with_client(daemon, lambda client: client.guests()))
+        return rows
+    from orchestrator.cli.describe import describe_guest
+
+    domains = run_async(wiring.guests.live_domains(connect_to(connect, policy)))
+    return [describe_guest(domain, wiring.guests.cpu_seconds(domain)) for domain in domains]
+
+
+def cores(connect: Connect = None, policy: PolicyFile = None, socket: Socket = None, json: JsonFlag = False) -> None:
     """Show each core, its role, and the guest that holds it."""
     from orchestrator.cli.describe import describe_cores
 
     rules = wiring.site.load_policy(policy)
-    domains = run_async(wiring.guests.live_domains(connect or rules.hypervisor.connect))
-    rows = describe_cores(wiring.site.load_topology(rules), domains)
+    daemon = None if connect else wiring.client.find(socket)
+    if daemon is not None:
+        rows = run_async(wiring.client.with_client(daemon, lambda client: client.cores()))
+    else:
+        domains = run_async(wiring.guests.live_domains(connect or rules.hypervisor.connect))
+        rows = describe_cores(wiring.site.load_topology(rules), domains)
     if json:
         print_json({"cores": rows})
         return
-    print_table(("CORE", "ROLE", "NODE", "HOLDER"), ([_cell(value) for value in row.values()] for row in rows))
+    print_table(
+        ("CORE", "ROLE", "NODE", "HOLDER"),
+        ((row["id"], row["role"], cell(row["node"]), _holder(row)) for row in rows),
+    )
+
+
+def _holder(row: Any) -> str:
+    return "another user's" if row["held"] and row["holder"] is None else cell(row["holder"])
 
 
 def logs(
@@ -102,28 +122,51 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="All guests.")] = False,
     connect: Connect = None,
     policy: PolicyFile = None,
+    socket: Socket = None,
     json: JsonFlag = False,
 ) -> None:
     """End guests: their processes are ended and their cores given back."""
-    where = connect_to(connect, policy)
     names = set(guests or ())
     if bool(names) == everything:
         raise UsageError("stop: name guests, or give --all; `orchestrator ps` lists them")
+    daemon = None if connect else wiring.client.find(socket)
+    if daemon is None:
+        end_here("stop", "stopped", names, connect, policy, json)
+        return
+    known = run_async(wiring.client.with_client(daemon, lambda client: client.guests()))
+    chosen = [guest["name"] for guest in known if guest["state"] != "stopped"] if everything else sorted(names)
+    run_async(wiring.client.act(daemon, "stop", chosen))
+    _print_ended("stopped", chosen, json)
+
+
+def end_here(what: str, done: str, names: set[str], connect: str | None, policy: Path | None, json: bool) -> None:
+    """End guests without a daemon, all if none is named."""
+    where = connect_to(connect, policy)
     live = run_async(wiring.guests.live_domains(where))
     unknown = names - {domain.name for domain in live}
     if unknown:
-        raise UsageError(f"stop: no guest is called {', '.join(sorted(unknown))}; `orchestrator ps` lists them")
-    chosen = [domain for domain in live if everything or domain.name in names]
+        raise UsageError(f"{what}: no guest is called {', '.join(sorted(unknown))}; `orchestrator ps` lists them")
+    chosen = [domain for domain in live if not names or domain.name in names]
     if chosen:
         run_async(wiring.guests.stop_domains(chosen, where))
+    _print_ended(done, [domain.name for domain in chosen], json)
+
+
+def _print_ended(done: str, names: list[str], json: bool) -> None:
     if json:
-        print_json({"stopped": [domain.name for domain in chosen]})
+        print_json({done: names})
     else:
-        for domain in chosen:
-            typer.echo(f"{domain.name}: stopped")
+        for name in names:
+            typer.echo(f"{name}: {done}")
 
 
-def _cell(value: object) -> str:
-    if value is None:
+def cell(value: object) -> str:
+    """Return a value for a table."""
+    if value is None or value in ([], ""):
         return "-"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def cores_text(cores: list[int]) -> str:
+    """Return cores in words."""
+    return f"core{'s' if len(cores) > 1 else ''} {','.join(map(str, cores))}"

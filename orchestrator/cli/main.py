@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab, simulate
+from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab, remote, serve, simulate
 from orchestrator.errors import OrchestratorError
 
 app = typer.Typer(
@@ -21,15 +21,28 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing it would cost more than the rest of --help
     pretty_exceptions_enable=False,
 )
-app.command("doctor")(doctor.doctor)
-app.command("run")(foreground.run)
-app.command("xml")(guests.xml)
-app.command("ps")(guests.ps)
-app.command("cores")(guests.cores)
-app.command("logs")(guests.logs)
-app.command("console")(guests.console)
-app.command("stop")(guests.stop)
-app.command("simulate")(simulate.simulate)
+for name, command in (
+    ("doctor", doctor.doctor),
+    ("run", foreground.run),
+    ("serve", serve.serve),
+    ("start", remote.start),
+    ("stop", guests.stop),
+    ("pause", remote.pause),
+    ("resume", remote.resume),
+    ("restart", remote.restart),
+    ("kill", remote.kill),
+    ("rm", remote.rm),
+    ("ps", guests.ps),
+    ("show", remote.show),
+    ("explain", remote.explain),
+    ("cores", guests.cores),
+    ("events", remote.events),
+    ("logs", guests.logs),
+    ("console", guests.console),
+    ("xml", guests.xml),
+    ("simulate", simulate.simulate),
+):
+    app.command(name)(command)
 for name, group in (("audit", audit.app), ("bench", bench.app), ("host", host.app), ("lab", lab.app)):
     app.add_typer(group, name=name)
 

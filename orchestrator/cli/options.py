@@ -20,17 +20,28 @@ Connect = Annotated[
     typer.Option("--connect", "-c", help="'embed' or a libvirt URI; else what the policy says."),
 ]
 
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", envvar="ORCHESTRATOR_SOCKET", help="The daemon's socket; else the usual one."),
+]
+
 
 def guest_names(incomplete: str) -> list[str]:
     """Complete the name of a guest that runs here, for the shell."""
     try:
-        names = [domain.name for domain in run_async(wiring.guests.live_domains(wiring.guests.EMBED))]
+        daemon = wiring.client.find(None)
+        if daemon is not None:
+            guests = run_async(wiring.client.with_client(daemon, lambda client: client.guests()))
+            names = [guest["name"] for guest in guests]
+        else:
+            names = [domain.name for domain in run_async(wiring.guests.live_domains(wiring.guests.EMBED))]
     except Exception:
         return []
     return [name for name in names if name.startswith(incomplete)]
 
 
 GuestName = Annotated[str, typer.Argument(metavar="GUEST", help="A guest's name.", autocompletion=guest_names)]
+GuestNames = Annotated[list[str], typer.Argument(metavar="GUEST...", help="Guests' names.", autocompletion=guest_names)]
 
 
 def run_async(act: Coroutine[Any, Any, T]) -> T:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 from qemu.qmp import QMPClient, QMPError, Runstate
 
+from orchestrator.core.life import TOLD
 from orchestrator.errors import FailedError, OutcomeUnknownError
 from orchestrator.ports import ThreadRoles
 
@@ -26,7 +28,6 @@ class QmpMonitor:
     def __init__(self, client: QMPClient, socket: str) -> None:
         self._client = client
         self._socket = socket
-        self._draining = asyncio.create_task(self._drain())
 
     async def thread_roles(self) -> ThreadRoles:
         """Ask ``query-cpus-fast`` and ``query-iothreads`` which thread is which."""
@@ -45,23 +46,36 @@ class QmpMonitor:
         """Send ``stop``; QEMU answers once all vCPUs have stopped."""
         await self._ask("stop")
 
-    async def closed(self) -> None:
-        """Return when QEMU has closed the connection, or we have."""
-        while self._client.runstate is Runstate.RUNNING:
-            await self._client.runstate_changed()
+    async def powerdown(self) -> None:
+        """Send ``system_powerdown``: ACPI's power button, or what the machine has in its place."""
+        await self._ask("system_powerdown")
+
+    async def events(self) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """Yield what QEMU tells until it has closed the connection, or we have."""
+        heard = self._client.events
+        closed, hearing = asyncio.create_task(self._closed()), asyncio.create_task(heard.get())
+        try:
+            while not closed.done():
+                await asyncio.wait({hearing, closed}, return_when=asyncio.FIRST_COMPLETED)
+                if hearing.done():
+                    told, hearing = hearing.result(), asyncio.create_task(heard.get())
+                    yield _told(told)
+        finally:
+            closed.cancel()
+            hearing.cancel()
+        while not heard.empty():  # its last words
+            yield _told(await heard.get())
 
     async def close(self) -> None:
         """Hang up; a guest that has gone meanwhile is no error."""
-        self._draining.cancel()
         try:
             await self._client.disconnect()
         except (QMPError, EOFError, OSError):
             return
 
-    async def _drain(self) -> None:
-        """Read events away, which QEMU sends to every monitor and the library would keep for ever."""
-        async for _ in self._client.events:
-            pass
+    async def _closed(self) -> None:
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
 
     async def _ask(self, command: str) -> object:
         try:
@@ -80,9 +94,14 @@ class QmpMonitors:
     async def connect(self, socket: str) -> QmpMonitor:
         """Connect and negotiate; FailedError if QEMU does not greet within the limit."""
         client = QMPClient("orchestrator")
+        client.events.names.update(TOLD)  # it keeps what it hears for ever, and STOP and RESUME come with every turn
         try:
             await asyncio.wait_for(client.connect(socket), CONNECT_LIMIT)
         except (TimeoutError, QMPError, OSError) as error:
             reason = f"no greeting within {CONNECT_LIMIT:g} s" if isinstance(error, TimeoutError) else error
             raise FailedError(f"{socket}: cannot talk to the guest's monitor: {reason}") from error
         return QmpMonitor(client, socket)
+
+
+def _told(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    return message["event"], message.get("data", {})

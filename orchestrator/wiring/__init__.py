@@ -11,9 +11,35 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.wiring import bench, definitions, doctor, foreground, guests, lab, pins, serial, simulate, site
+    from orchestrator.wiring import (
+        bench,
+        client,
+        definitions,
+        doctor,
+        foreground,
+        guests,
+        lab,
+        pins,
+        serial,
+        service,
+        simulate,
+        site,
+    )
 
-__all__ = ["bench", "definitions", "doctor", "foreground", "guests", "lab", "pins", "serial", "simulate", "site"]
+__all__ = [
+    "bench",
+    "client",
+    "definitions",
+    "doctor",
+    "foreground",
+    "guests",
+    "lab",
+    "pins",
+    "serial",
+    "service",
+    "simulate",
+    "site",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,21 +33,29 @@ class AcceleratorChoice:
 
 
 def load_guests(paths: Sequence[Path]) -> list[ParsedGuest]:
-    """Parse definitions and check that the files they name are there; raises with the faults of all of them."""
+    """Read and parse definitions; see `parse_guests`."""
+    return parse_guests([(read_file(path), str(path), str(path.resolve().parent)) for path in paths])
+
+
+def parse_guests(sources: Iterable[tuple[bytes, str, str]]) -> list[ParsedGuest]:
+    """Parse definitions, each as its text, what messages call its file, and the directory at which its paths start.
+
+    It is checked that the files they name are there; raises with the faults of all of them.
+    """
     from orchestrator.config import guest_paths, parse_guest
     from orchestrator.host.guest_files import unreadable
 
     parsed: list[ParsedGuest] = []
     invalid: list[InvalidFileError] = []
-    for path in paths:
+    for text, file, directory in sources:
         try:
-            guest = parse_guest(read_file(path), str(path), directory=str(path.resolve().parent))
+            guest = parse_guest(text, file, directory=directory)
         except InvalidFileError as error:
             invalid.append(error)
             continue
-        missing = [(key, why) for key, file in guest_paths(guest.spec) if (why := unreadable(file))]
+        missing = [(key, why) for key, path in guest_paths(guest.spec) if (why := unreadable(path))]
         if missing:
-            invalid.append(InvalidFileError(str(path), [guest.fault(key, _missing(why)) for key, why in missing]))
+            invalid.append(InvalidFileError(file, [guest.fault(key, _missing(why)) for key, why in missing]))
         parsed.append(guest)
     if invalid:
         raise InvalidFilesError(invalid)
@@ -74,9 +82,15 @@ def accelerator_for(architecture: Architecture, policy: Policy) -> AcceleratorCh
 
 
 def to_run(
-    parsed: Sequence[ParsedGuest], count: int, accelerators: Mapping[Architecture, AcceleratorChoice]
+    parsed: Sequence[ParsedGuest],
+    count: int,
+    accelerators: Mapping[Architecture, AcceleratorChoice],
+    user: str | None = None,
 ) -> list[Guest]:
-    """Make `count` guests of each definition, named NAME-1, NAME-2 ... where there are several."""
+    """Make `count` guests of each definition, named NAME-1, NAME-2 ... where there are several.
+
+    They belong to `user`, or to who calls.
+    """
     from orchestrator.config import encode_guest
     from orchestrator.engine import Guest
 
@@ -89,7 +103,7 @@ def to_run(
         Guest(
             spec=spec,
             specification=encode_guest(spec),
-            owner=owner(),
+            owner=user or owner(),
             emulator=emulator_path(spec.architecture),
             accelerator=accelerators[spec.architecture].accelerator,
         )

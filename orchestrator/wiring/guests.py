@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.engine import Engine
     from orchestrator.host.hypervisor import LibvirtHypervisor
     from orchestrator.host.processes import ProcFs
+    from orchestrator.launch import Launcher
     from orchestrator.ports import LiveDomain
 
 EMBED = "embed"

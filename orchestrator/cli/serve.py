@@ -1,0 +1,28 @@
+"""`orchestrator serve`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from datetime import UTC, datetime
+
+import typer
+
+from orchestrator import wiring
+from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, Socket, run_async
+
+
+def serve(policy: PolicyFile = None, connect: Connect = None, socket: Socket = None, json: JsonFlag = False) -> None:
+    """Schedule guests on this host until SIGTERM or Ctrl-C, which leave them running; SIGHUP reads the policy anew.
+
+    What happens is told on stderr, a line each; with --json as an object each.
+    """
+
+    def tell(line: str) -> None:
+        if json:
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = jsonlib.dumps({"at": at, "message": line})
+        typer.echo(line, err=True)
+
+    service = wiring.service
+    rules = wiring.site.load_policy(policy)
+    run_async(service.serve(service.Settings(policy, rules, connect, socket), tell))

@@ -1,0 +1,126 @@
+"""The other end of the socket: asks, and raises what the daemon raised, as if it had been raised here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownError
+from orchestrator.service.messages import ACT_LIMIT, PREFIX, Definition, ErrorBody, StartRequest, decode_error
+
+_CONNECT_LIMIT = 10.0
+_ANSWER_LIMIT = 30.0
+_SLACK = 30.0  # the daemon gives up on an act first, and can say more about it
+
+
+class Client:
+    """A connection to the daemon that listens at `path`; for use with ``async with``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def start(self, definitions: Sequence[Definition], count: int) -> Any:
+        """Start guests; return them, and the accelerators that were chosen."""
+        body = msgspec.json.encode(StartRequest(tuple(definitions), count))
+        return await self._ask("POST", "guests", body)
+
+    async def guests(self) -> Any:
+        """Return the caller's guests, by name."""
+        return (await self._ask("GET", "guests"))["guests"]
+
+    async def guest(self, name: str) -> Any:
+        """Return all there is to know of a guest."""
+        return await self._ask("GET", _path(name))
+
+    async def explain(self, name: str) -> Any:
+        """Return why a guest waits, or where it runs."""
+        return await self._ask("GET", f"{_path(name)}/explain")
+
+    async def cores(self) -> Any:
+        """Return the cores of the host."""
+        return (await self._ask("GET", "cores"))["cores"]
+
+    async def act(self, what: str, name: str) -> None:
+        """Stop, kill, pause, resume or restart a guest."""
+        await self._ask("POST", f"{_path(name)}/{what}", b"")
+
+    async def remove(self, name: str) -> None:
+        """Forget a guest that has ended."""
+        await self._ask("DELETE", _path(name), b"")
+
+    async def events(self, since: int, *, follow: bool) -> AsyncIterator[Any]:
+        """Yield events after number `since`, with `follow` those that come until the daemon ends."""
+        url = f"http://orchestrator{PREFIX}/events?since={since}&follow={int(follow)}"
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_LIMIT)
+        try:
+            async with self._session.get(url, timeout=limit) as response:
+                await _require_success(response)
+                async for line in response.content:
+                    yield json.loads(line)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._silent(error) from None
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        acts = body is not None
+        limit = aiohttp.ClientTimeout(total=ACT_LIMIT + _SLACK if acts else _ANSWER_LIMIT, sock_connect=_CONNECT_LIMIT)
+        url = f"http://orchestrator{PREFIX}/{path}"
+        try:
+            async with self._session.request(method, url, data=body, timeout=limit) as response:
+                await _require_success(response)
+                return json.loads(await response.read())
+        except aiohttp.ClientConnectorError as error:
+            raise self._silent(error) from None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if acts:
+                raise OutcomeUnknownError(
+                    f"{self._path}: the daemon went away before it answered ({_why(error)}); "
+                    "whether it was done is not known: look with `orchestrator ps`"
+                ) from None
+            raise self._silent(error) from None
+
+    def _silent(self, error: BaseException) -> HostError:
+        return HostError(
+            f"{self._path}: the daemon does not answer: {_why(error)}; "
+            "look whether it runs, or start it with `orchestrator serve`"
+        )
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "it took too long"
+    return str(error) or type(error).__name__
+
+
+def _path(name: str) -> str:
+    return f"guests/{quote(name, safe='')}"
+
+
+async def _require_success(response: aiohttp.ClientResponse) -> None:
+    """Raise what the daemon raised, if it did."""
+    if response.status == 200:
+        return
+    text = await response.read()
+    try:
+        body = msgspec.json.decode(text, type=ErrorBody)
+    except msgspec.DecodeError:
+        raise OrchestratorError(
+            f"the daemon answers {response.status} {response.reason}, and not as we know it"
+        ) from None
+    raise decode_error(body)

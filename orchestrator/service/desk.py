@@ -1,0 +1,247 @@
+"""What callers may ask of the engine, each by what the kernel says of him. Nothing here knows of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Architecture
+from orchestrator.core.orders import Notice
+from orchestrator.engine import Engine, Guest, RunningGuest
+from orchestrator.errors import OrchestratorError, OutcomeUnknownError, RefusedError, UsageError
+from orchestrator.ports import Clock
+from orchestrator.service.callers import Peer
+from orchestrator.service.events import Events
+from orchestrator.service.messages import ACT_LIMIT, MOST_GUESTS, NoSuchGuestError, StartRequest
+from orchestrator.service.views import (
+    NANOSECONDS,
+    AcceleratorView,
+    CoreView,
+    ExplanationView,
+    GuestDetails,
+    GuestView,
+    Started,
+    cores_by_holder,
+    view_cores,
+    view_details,
+    view_explanation,
+    view_guest,
+    view_starting,
+)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a start asks for, read and checked, and the accelerator of each architecture."""
+
+    guests: Sequence[Guest]
+    accelerators: Mapping[str, AcceleratorView]
+
+
+class Definitions(Protocol):
+    """Reads definitions and looks at the files they name, which may block: it is called in a worker thread."""
+
+    def read(self, request: StartRequest, owner: str) -> Wanted:
+        """Return the guests of this owner; raises UsageError with every fault."""
+
+    def emulator(self, architecture: Architecture) -> str:
+        """Return the QEMU program for an architecture."""
+
+
+class Desk:
+    """Takes what callers ask, one guest at a time or several, and lets each touch only what is his."""
+
+    def __init__(
+        self, engine: Engine, definitions: Definitions, events: Events, clock: Clock, limit: float = ACT_LIMIT
+    ) -> None:
+        self.events = events
+        self._engine = engine
+        self._definitions = definitions
+        self._clock = clock
+        self._limit = limit
+        self._starting: dict[str, Guest] = {}
+        self._acts: set[asyncio.Task[Any]] = set()
+
+    def note(self, notice: Notice) -> None:
+        """Make an event of what the engine tells."""
+        self.events.add(notice.what, notice.guest, self._owner(notice.guest) or "", notice.cores, notice.why)
+
+    # What is shown.
+
+    def guests(self, peer: Peer) -> tuple[GuestView, ...]:
+        """Show the caller's guests, by name."""
+        held = cores_by_holder(self._engine.holders())
+        rows = [
+            view_guest(guest, self._engine.state(name), held.get(name, ()))
+            for name, guest in self._engine.guests.items()
+            if name not in self._starting and peer.sees(guest.domain.owner)
+        ]
+        rows += [view_starting(guest) for guest in self._starting.values() if peer.sees(guest.owner)]
+        return tuple(sorted(rows, key=lambda row: row.name))
+
+    def guest(self, peer: Peer, name: str) -> GuestDetails:
+        """Show all there is to see of a guest."""
+        guest = self._launched(peer, name)
+        return view_details(guest, self._engine.state(name), cores_by_holder(self._engine.holders()).get(name, ()))
+
+    def explain(self, peer: Peer, name: str) -> ExplanationView:
+        """Say why a guest waits, or where it runs. Those who are before it are named, whosever they are."""
+        self._check(peer, name)
+        guest = self._engine.guests.get(name)
+        if guest is not None and self._has_ended(name):
+            return ExplanationView(
+                guest=name,
+                owner=guest.domain.owner,
+                state=State.STOPPED,
+                reasons=(f"it has ended: {guest.ended}",),
+                cores=(),
+                since=None,
+                until=None,
+                position=None,
+                latest=None,
+                holders=(),
+            )
+        return view_explanation(self._engine.explain(name), int(self._clock.now() * NANOSECONDS))
+
+    def cores(self, peer: Peer) -> tuple[CoreView, ...]:
+        """Show every core of the host; of guests only the caller's are named."""
+        names = {*self._engine.guests, *self._starting}
+        return view_cores(self._engine, frozenset(name for name in names if peer.sees(self._owner(name) or "")))
+
+    # What is done.
+
+    async def start(self, peer: Peer, request: StartRequest) -> Started:
+        """Start all guests of a request, or none; they belong to the caller."""
+        if request.count < 1 or not 1 <= request.count * len(request.definitions) <= MOST_GUESTS:
+            raise UsageError(f"start: name 1 to {MOST_GUESTS} guests at once")
+        wanted = await asyncio.to_thread(self._definitions.read, request, peer.user)
+        names = [guest.spec.name for guest in wanted.guests]
+        for name in names:
+            owner = self._owner(name)
+            if owner is not None:
+                peer.require(name, owner)
+            if name in self._starting:
+                raise RefusedError(f"{name}: is being started already; use another name")
+        self._starting |= {guest.spec.name: guest for guest in wanted.guests}
+        await self._carry_out(self._start(wanted.guests), "start", ", ".join(names))
+        held = cores_by_holder(self._engine.holders())
+        rows = tuple(
+            view_guest(guest, self._engine.state(name), held.get(name, ()))
+            for name in names
+            if (guest := self._engine.guests.get(name)) is not None
+        )
+        return Started(rows, dict(wanted.accelerators))
+
+    async def stop(self, peer: Peer, name: str) -> None:
+        """End a guest; fine if it has ended."""
+        self._launched(peer, name)
+        await self._carry_out(self._engine.stop([name]), "stop", name)
+
+    async def kill(self, peer: Peer, name: str) -> None:
+        """End a guest's process at once; fine if it has ended."""
+        self._launched(peer, name)
+        if not self._has_ended(name):
+            await self._carry_out(self._engine.kill(name), "kill", name)
+
+    async def pause(self, peer: Peer, name: str) -> None:
+        """Let a guest stand still until it is resumed."""
+        self._living(peer, name)
+        await self._carry_out(self._engine.pause(name), "pause", name)
+
+    async def resume(self, peer: Peer, name: str) -> None:
+        """Let a paused guest go on."""
+        self._living(peer, name)
+        await self._carry_out(self._engine.resume(name), "resume", name)
+
+    async def restart(self, peer: Peer, name: str) -> None:
+        """End a guest, and start it anew by the same definition, for the same owner."""
+        domain = self._launched(peer, name).domain
+        again = Guest(
+            spec=domain.spec,
+            specification=domain.specification,
+            owner=domain.owner,
+            emulator=self._definitions.emulator(domain.spec.architecture),
+            accelerator=domain.accelerator,
+        )
+        await self._carry_out(self._restart(name, again), "restart", name)
+
+    async def remove(self, peer: Peer, name: str) -> None:
+        """Forget a guest that has ended."""
+        self._launched(peer, name)
+        if not self._has_ended(name):
+            raise RefusedError(f"{name}: is {self._engine.state(name)}; `orchestrator stop {name}` first")
+        del self._engine.guests[name]
+        self.events.add("removed", name, peer.user)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for what is being done, so long at most."""
+        if self._acts:
+            await asyncio.wait(self._acts, timeout=seconds)
+
+    # What these have in common.
+
+    async def _start(self, guests: Sequence[Guest]) -> None:
+        try:
+            await self._engine.start(guests)
+        finally:
+            for guest in guests:
+                self._starting.pop(guest.spec.name, None)
+
+    async def _restart(self, name: str, again: Guest) -> None:
+        await self._engine.stop([name])
+        self._starting[name] = again
+        try:
+            await self._start([again])
+        except OrchestratorError as error:
+            self.events.add("restart failed", name, again.owner, why=str(error))
+            raise
+
+    async def _carry_out(self, act: Coroutine[Any, Any, _T], what: str, names: str) -> _T:
+        """Do something to its end, even if the caller leaves; he is told if it takes longer than he may wait."""
+        task = asyncio.create_task(act)
+        self._acts.add(task)
+        task.add_done_callback(self._acts.discard)
+        done, _ = await asyncio.wait({task}, timeout=self._limit)
+        if not done:
+            raise OutcomeUnknownError(
+                f"{names}: {what} is still under way after {self._limit:g} s; look again with `orchestrator ps`"
+            )
+        return task.result()
+
+    def _owner(self, name: str) -> str | None:
+        """Return whose guest this is; None if there is none."""
+        starting, guest = self._starting.get(name), self._engine.guests.get(name)
+        if starting is not None:
+            return starting.owner
+        return None if guest is None else guest.domain.owner
+
+    def _check(self, peer: Peer, name: str) -> None:
+        owner = self._owner(name)
+        if owner is None:
+            raise NoSuchGuestError(f"{name[:64]}: there is no such guest; `orchestrator ps` lists those that are")
+        peer.require(name, owner)
+
+    def _launched(self, peer: Peer, name: str) -> RunningGuest:
+        self._check(peer, name)
+        if name in self._starting:
+            raise RefusedError(f"{name}: is being started; try again when it has been")
+        return self._engine.guests[name]
+
+    def _living(self, peer: Peer, name: str) -> None:
+        guest, state = self._launched(peer, name), self._engine.state(name)
+        if state is State.STOPPED:
+            raise RefusedError(f"{name}: has ended ({guest.ended}); `orchestrator restart {name}` starts it anew")
+        if state is State.BACKING_OFF:
+            raise RefusedError(f"{name}: is {state}, so there is no process; `orchestrator explain {name}` tells why")
+
+    def _has_ended(self, name: str) -> bool:
+        return name not in self._starting and self._engine.state(name) is State.STOPPED
+
+
+Act = Callable[[Peer, str], Awaitable[None]]
+"""Something that is done to one guest."""

@@ -1,0 +1,95 @@
+"""What has happened, the last events of it: numbered, so that nobody who reads on misses one without being told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+KEPT = 10_000
+"""How many events are kept, in the order in which they happened."""
+
+_AT_ONCE = 100
+"""How many events a reader takes before others get their turn of the loop."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event: `seq` counts from 1 since the daemon began, `at` is wall-clock time (ISO 8601, UTC)."""
+
+    seq: int
+    at: str
+    what: str
+    guest: str = ""
+    owner: str = ""
+    cores: tuple[int, ...] = ()
+    why: str = ""
+
+
+class Missed(msgspec.Struct, frozen=True):
+    """So many events, other users' among them, were no longer kept when the reader came to them."""
+
+    missed: int
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
+class Events:
+    """The last events. Adding one costs the same whatever their number, and waits for no reader."""
+
+    def __init__(self, kept: int = KEPT, clock: Callable[[], datetime] = _utc) -> None:
+        self._ring: list[Event | None] = [None] * kept
+        self._clock = clock
+        self._last = 0
+        self._stir = asyncio.Event()
+        self._closed = False
+
+    @property
+    def last(self) -> int:
+        """The number of the last event; 0 before the first."""
+        return self._last
+
+    def add(self, what: str, guest: str = "", owner: str = "", cores: tuple[int, ...] = (), why: str = "") -> None:
+        """Note that something happened now."""
+        self._last += 1
+        at = self._clock().isoformat(timespec="microseconds")
+        self._ring[self._last % len(self._ring)] = Event(self._last, at, what, guest, owner, cores, why)
+        self._stir.set()
+
+    def close(self) -> None:
+        """Let every reader come to its end."""
+        self._closed = True
+        self._stir.set()
+
+    async def read(self, since: int, *, follow: bool) -> AsyncIterator[list[Event | Missed]]:
+        """Yield the events after number `since`, some at a time; with `follow` those that come, until `close`.
+
+        A reader who was too slow gets a `Missed` in the place of what is no longer kept. A number of which nobody has
+        heard yet, as from a daemon that ran before, counts as none.
+        """
+        seen = since if 0 <= since <= self._last else 0
+        while True:
+            while seen < self._last:
+                piece = self._after(seen)
+                last = piece[-1]
+                assert isinstance(last, Event)  # a gap is followed by what is kept
+                seen = last.seq
+                yield piece
+            if not follow or self._closed:
+                return
+            await self._stirred()
+
+    def _after(self, seen: int) -> list[Event | Missed]:
+        first = max(seen + 1, self._last - len(self._ring) + 1)
+        gap: list[Event | Missed] = [Missed(first - seen - 1)] if first > seen + 1 else []
+        numbers = range(first, min(first + _AT_ONCE, self._last + 1))
+        events = (self._ring[number % len(self._ring)] for number in numbers)
+        return gap + [event for event in events if event is not None]
+
+    async def _stirred(self) -> None:
+        """Return when there may be something new."""
+        self._stir.clear()
+        await self._stir.wait()

@@ -1,0 +1,100 @@
+"""What travels between a client and the daemon: JSON, versioned by the path's prefix; and errors as they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from orchestrator.errors import (
+    FailedError,
+    HostError,
+    OrchestratorError,
+    OutcomeUnknownError,
+    RefusedError,
+    UsageError,
+)
+
+PREFIX = "/v1"
+"""The path's first part; what it stands for is only ever added to."""
+
+MOST_BODY = 4 * 1024 * 1024
+"""The longest body of a request, in bytes: some sixteen of the largest definitions."""
+
+MOST_GUESTS = 1000
+"""How many guests one request may start."""
+
+ACT_LIMIT = 300.0
+"""Seconds for which a caller waits for an act. The act goes on after them, and the caller is told that it does."""
+
+
+class NoSuchGuestError(UsageError):
+    """There is no guest of this name."""
+
+
+class ForbiddenError(RefusedError):
+    """The guest, or the act, is not this caller's."""
+
+
+class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A definition as TOML: what messages call its file, and the directory, absolute, at which its paths start."""
+
+    text: str
+    file: str
+    directory: str
+
+
+class StartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Start `count` guests of each definition, all of them or none."""
+
+    definitions: tuple[Definition, ...]
+    count: int = 1
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """An error as it travels: its family's name, what to tell the user line by line, and the exit code."""
+
+    error: str
+    lines: tuple[str, ...]
+    exit_code: int
+
+
+class _ToldError(UsageError):
+    """A usage error of which the daemon told several lines."""
+
+    def __init__(self, told: Sequence[str]) -> None:
+        self._told = tuple(told)
+        super().__init__("; ".join(told))
+
+    def lines(self) -> Sequence[str]:
+        return self._told
+
+
+_FAMILIES: tuple[tuple[type[OrchestratorError], str, int], ...] = (
+    (NoSuchGuestError, "no such guest", 404),
+    (UsageError, "usage", 400),
+    (ForbiddenError, "forbidden", 403),
+    (RefusedError, "refused", 409),
+    (HostError, "host", 503),
+    (FailedError, "failed", 502),
+    (OutcomeUnknownError, "outcome unknown", 504),
+    (OrchestratorError, "error", 500),
+)
+"""Each family, the word for it, and its HTTP status; the first that fits counts."""
+
+DEFECT = "defect"
+"""The word for an error that is nobody's but the daemon's."""
+
+
+def encode_error(error: OrchestratorError) -> tuple[int, ErrorBody]:
+    """Return the HTTP status and the body that tell of an error."""
+    word, status = next((word, status) for family, word, status in _FAMILIES if isinstance(error, family))
+    return status, ErrorBody(word, tuple(error.lines()), error.exit_code)
+
+
+def decode_error(body: ErrorBody) -> OrchestratorError:
+    """Return an error of the family that was told, with the same lines and exit code."""
+    if body.error == "usage" and len(body.lines) != 1:
+        return _ToldError(body.lines)
+    families = {word: family for family, word, _ in _FAMILIES}
+    return families.get(body.error, OrchestratorError)("; ".join(body.lines))

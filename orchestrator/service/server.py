@@ -1,0 +1,77 @@
+"""The Unix socket on which the daemon listens: anybody may connect, for the kernel says who it is."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aiohttp import web
+
+from orchestrator.errors import HostError, RefusedError
+
+_BACKLOG = 128
+_KEEP_ALIVE = 30.0  # seconds for which an idle connection is kept
+_LINGER = 2.0  # seconds for which answers may still be sent at the end
+
+
+@contextlib.asynccontextmanager
+async def serving(application: web.Application, path: Path) -> AsyncIterator[None]:
+    """Serve on a socket at `path` while in this context; its directory must be there.
+
+    RefusedError if somebody listens there already, HostError if the socket cannot be made.
+    """
+    listener = _listen(path)
+    # A handler whose caller has left is cancelled; what it set going goes on.
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=_KEEP_ALIVE,
+        shutdown_timeout=_LINGER,
+    )
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        yield
+    finally:
+        _forget(path)
+        await runner.cleanup()
+        listener.close()
+
+
+def _listen(path: Path) -> socket.socket:
+    _clear(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o666)
+    except OSError as error:
+        listener.close()
+        raise HostError(f"{path}: no socket can be made there: {error}; name another with --socket") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _forget(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket on which nobody listens any more."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise RefusedError(f"{path}: is there already, and is no socket; name another with --socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostError(f"{path}: cannot be used: {error.strerror}; name another with --socket") from None
+        else:
+            raise RefusedError(f"{path}: another daemon listens there; end it, or name another with --socket")

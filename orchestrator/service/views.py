@@ -1,0 +1,190 @@
+"""What clients are shown of guests, cores and explanations: values for JSON. Times are seconds from now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from orchestrator.core.explain import Explanation
+from orchestrator.engine import Engine, Guest, RunningGuest
+
+NANOSECONDS = 1_000_000_000
+
+
+class GuestView(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest as `ps` shows it. `cores` are those it holds now; `pid` is None while there is no process."""
+
+    name: str
+    owner: str
+    architecture: str
+    mode: str
+    accelerator: str
+    state: str
+    cores: tuple[int, ...] = ()
+    vcpus: tuple[int, ...] = ()
+    emulator: tuple[int, ...] = ()
+    cpu_seconds: float | None = None
+    pid: int | None = None
+    uuid: str | None = None
+
+
+class GuestDetails(GuestView, frozen=True, kw_only=True):
+    """A guest as `show` does: how it ended, if it has, what was seen of it, and its definition."""
+
+    ended: str | None = None
+    crashed: bool = False
+    heartbeats: int = 0
+    last_line: str = ""
+    threads: int = 0
+    on_reserved: int = 0
+    specification: object = None
+
+
+class CoreView(msgspec.Struct, frozen=True, kw_only=True):
+    """A core; `holder` is None where nobody has it, or somebody whose guests the caller does not see (`held`)."""
+
+    id: int
+    role: str
+    node: int
+    holder: str | None
+    held: bool
+
+
+class AcceleratorView(msgspec.Struct, frozen=True):
+    """What guests of one architecture are run with, and why."""
+
+    accelerator: str
+    why: str
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What a start has brought: the guests, and the accelerator of each architecture."""
+
+    guests: tuple[GuestView, ...]
+    accelerators: dict[str, AcceleratorView]
+
+
+class HolderView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has cores that a guest waits for; `until` is in how many seconds its turn ends, None if it keeps them."""
+
+    guest: str
+    owner: str
+    cores: tuple[int, ...]
+    until: float | None
+
+
+class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a guest waits or where it runs: `since` so many seconds, `until` in so many, within `latest` at most."""
+
+    guest: str
+    owner: str
+    state: str
+    reasons: tuple[str, ...]
+    cores: tuple[int, ...]
+    since: float | None
+    until: float | None
+    position: int | None
+    latest: float | None
+    holders: tuple[HolderView, ...]
+
+
+def view_starting(guest: Guest) -> GuestView:
+    """Show a guest that has not been launched yet."""
+    return GuestView(
+        name=guest.spec.name,
+        owner=guest.owner,
+        architecture=guest.spec.architecture,
+        mode=guest.spec.mode,
+        accelerator=guest.accelerator,
+        state="starting",
+    )
+
+
+def view_guest(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> GuestView:
+    """Show a guest that holds these cores now."""
+    return GuestView(**_row(guest, state, cores))
+
+
+def view_details(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> GuestDetails:
+    """Show all there is to see of a guest."""
+    return GuestDetails(
+        **_row(guest, state, cores),
+        ended=guest.ended,
+        crashed=guest.crashed,
+        heartbeats=guest.heartbeats,
+        last_line=guest.last_line,
+        threads=len(guest.watch.threads),
+        on_reserved=len(guest.watch.offenders),
+        specification=json.loads(guest.domain.specification),
+    )
+
+
+def _row(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> dict[str, Any]:
+    domain, lives = guest.domain, guest.pid is not None
+    return {
+        "name": guest.name,
+        "owner": domain.owner,
+        "architecture": domain.spec.architecture,
+        "mode": domain.spec.mode,
+        "accelerator": domain.accelerator,
+        "state": state,
+        "cores": cores,
+        "vcpus": domain.placement.vcpus if lives else (),
+        "emulator": domain.placement.emulator if lives else (),
+        "cpu_seconds": round(guest.cpu_seconds, 2) if lives else None,
+        "pid": guest.pid,
+        "uuid": domain.uuid,
+    }
+
+
+def cores_by_holder(holders: Mapping[int, str]) -> dict[str, tuple[int, ...]]:
+    """Return the cores of each holder, ascending."""
+    cores: dict[str, list[int]] = {}
+    for core, holder in sorted(holders.items()):
+        cores.setdefault(holder, []).append(core)
+    return {holder: tuple(held) for holder, held in cores.items()}
+
+
+def view_cores(engine: Engine, shown: frozenset[str]) -> tuple[CoreView, ...]:
+    """Show every online core; only these guests are named."""
+    holders = engine.holders()
+    return tuple(
+        CoreView(
+            id=cpu.id,
+            role=cpu.role,
+            node=cpu.node,
+            holder=holder if (holder := holders.get(cpu.id)) in shown else None,
+            held=cpu.id in holders,
+        )
+        for cpu in engine.topology.cpus
+    )
+
+
+def view_explanation(explanation: Explanation, now: int) -> ExplanationView:
+    """Show an explanation; `now` is in nanoseconds, as the moments in it."""
+    return ExplanationView(
+        guest=explanation.guest,
+        owner=explanation.owner,
+        state=explanation.state,
+        reasons=explanation.reasons,
+        cores=explanation.cores,
+        since=None if explanation.since is None else _seconds(now - explanation.since),
+        until=_left(explanation.until, now),
+        position=explanation.position,
+        latest=_left(explanation.latest, now),
+        holders=tuple(
+            HolderView(guest=each.guest, owner=each.owner, cores=each.cores, until=_left(each.until, now))
+            for each in explanation.holders
+        ),
+    )
+
+
+def _left(moment: int | None, now: int) -> float | None:
+    return None if moment is None else _seconds(moment - now)
+
+
+def _seconds(nanoseconds: int) -> float:
+    return round(nanoseconds / NANOSECONDS, 3)

@@ -1,0 +1,67 @@
+"""Where a daemon writes down what it does: the journal, the store, and the chores process on the service core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.chores.launcher import ChoresProcess
+    from orchestrator.core.policy import Policy
+    from orchestrator.recorder import Recorder
+
+HEALTH_EVERY = 1.0
+"""Seconds between two looks at how the chores are doing."""
+
+
+@contextlib.asynccontextmanager
+async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterator[Recorder]:
+    """Open everything, and close it when the daemon ends; `tell` is given what somebody should know.
+
+    HostError says which folder cannot be written to, and what would work.
+    """
+    from orchestrator.chores.launcher import start_chores
+    from orchestrator.host.journal_file import JournalFile
+    from orchestrator.host.places import state_directory
+    from orchestrator.host.store import SqliteStore
+    from orchestrator.recorder import Recorder
+
+    state = state_directory(os.environ)
+    with contextlib.ExitStack() as opened:
+        journal = opened.enter_context(contextlib.closing(JournalFile(state / "journal.jsonl")))
+        store = opened.enter_context(contextlib.closing(SqliteStore(state / "store.sqlite")))
+        chores = await asyncio.to_thread(start_chores, state / "logs")
+        for note in (*journal.notes, *store.notes, *chores.notes):
+            tell(f"note: {note}")
+        recorder = Recorder(journal, store, chores.client, time.time_ns, serial_limit=policy.logs.serial_limit)
+        watching = asyncio.create_task(_watch(chores, tell))
+        try:
+            yield recorder
+        finally:
+            watching.cancel()
+            await recorder.close()
+            if not await asyncio.to_thread(chores.stop):
+                tell(f"the chores process {chores.pid} is still writing; what it was given is not lost")
+
+
+async def _watch(chores: ChoresProcess, tell: Callable[[str], None]) -> None:
+    """Give the chores what waits for them, and say when something becomes wrong with them."""
+    told = ""
+    while True:
+        await asyncio.sleep(HEALTH_EVERY)
+        health = chores.client.health()
+        troubles = []
+        if not health.alive:
+            troubles.append(f"the chores process {chores.pid} has died, nothing is logged; serve anew, guests go on")
+        elif health.trouble:
+            troubles.append(f"the chores cannot write: {health.trouble}")
+        if health.dropped or health.lost:
+            troubles.append(f"{health.dropped} records did not fit into the queue, {health.lost} could not be kept")
+        said = "; ".join(troubles)
+        if said and said != told:
+            tell(said)
+        told = said

@@ -1,0 +1,276 @@
+"""`orchestrator serve`, put together: the daemon, its engine on real adapters, its socket, and the signals it obeys."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.core.lifecycle import State
+from orchestrator.core.pool import SCHEDULER_CORE
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.wiring.client import default_socket
+from orchestrator.wiring.definitions import accelerator_for, emulator_path, parse_guests, to_run
+from orchestrator.wiring.guests import build_launcher, open_hypervisor
+from orchestrator.wiring.records import recording
+from orchestrator.wiring.site import guest_directories, load_policy, load_topology
+
+if TYPE_CHECKING:
+    from orchestrator.core.model import Architecture
+    from orchestrator.core.orders import Notice
+    from orchestrator.core.policy import Policy
+    from orchestrator.engine import Engine
+    from orchestrator.host.notify import Notifier
+    from orchestrator.host.realtime import AlarmClock, Collector
+    from orchestrator.launch import Launcher
+    from orchestrator.recorder import Recorder
+    from orchestrator.service.desk import Desk, Wanted
+    from orchestrator.service.messages import StartRequest
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the threads and serial logs."""
+
+FINISH_LIMIT = 20.0
+"""Seconds for which the end waits for what is being done."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the daemon was started with; `policy` is replaced when its file has been read anew."""
+
+    policy_file: Path | None
+    policy: Policy
+    connect: str | None
+    socket: Path | None
+
+
+@dataclass(slots=True)
+class Daemon:
+    """The parts of the daemon that signals and requests have to do with."""
+
+    engine: Engine
+    desk: Desk
+    definitions: SentDefinitions
+    notifier: Notifier
+    settings: Settings
+    tell: Tell
+
+    def reload(self) -> None:
+        """Read the policy anew; an invalid one changes nothing."""
+        path = self.settings.policy_file
+        if path is None:
+            self.tell("reload: no --policy was given, so there is nothing to read anew")
+            return
+        self.notifier.reloading()
+        try:
+            policy = load_policy(path)
+            how = self._take(policy)
+        except OrchestratorError as error:
+            for line in error.lines():
+                self.tell(line)
+            how = "refused; the policy is as before"
+        self.tell(f"reload: {path}: {how}")
+        self.desk.events.add("policy", why=f"{path}: {how}")
+        self.notifier.ready(_status(self.engine))
+
+    def _take(self, policy: Policy) -> str:
+        if policy == self.settings.policy:
+            return "nothing has changed"
+        take: Callable[[Policy], None] | None = getattr(self.engine, "reload", None)
+        if take is None:
+            return "valid, but not in force: end this `orchestrator serve` and start it anew, guests go on meanwhile"
+        take(policy)
+        self.settings.policy = self.definitions.policy = policy
+        return "in force"
+
+
+async def serve(settings: Settings, tell: Tell) -> None:
+    """Serve until SIGTERM or SIGINT, which leave guests as they are; SIGHUP reads the policy anew.
+
+    `tell` is given a line for whatever somebody should know. Raises HostError on a host without a pool, RefusedError if
+    another scheduler runs.
+    """
+    from orchestrator.engine import require_pool
+    from orchestrator.host import realtime
+    from orchestrator.host.notify import Notifier
+    from orchestrator.host.writer_lock import WriterLock
+
+    topology = load_topology(settings.policy)
+    require_pool(topology)
+    notifier, runtime = Notifier(), _directories()
+    lock = WriterLock(runtime / "scheduler.lock")
+    lock.acquire()
+    try:
+        realtime.pin_to(SCHEDULER_CORE)
+        for why in (realtime.go_before_others(), realtime.lock_memory()):
+            if why:
+                tell(f"note: {why}")
+        connect = settings.connect or settings.policy.hypervisor.connect
+        async with open_hypervisor(connect) as hypervisor, recording(settings.policy, tell) as recorder:
+            launcher, clock = build_launcher(topology, hypervisor, connect), realtime.AlarmClock()
+            daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
+            await _run(daemon, recorder, realtime.Collector(clock.left))
+    finally:
+        lock.release()
+
+
+def _assemble(
+    settings: Settings,
+    launcher: Launcher,
+    clock: AlarmClock,
+    recorder: Recorder,
+    notifier: Notifier,
+    tell: Tell,
+) -> Daemon:
+    from orchestrator.engine import Engine
+    from orchestrator.service.desk import Desk
+    from orchestrator.service.events import Events
+
+    def note(notice: Notice) -> None:
+        desk.note(notice)
+
+    engine = Engine(launcher.topology, settings.policy, launcher, clock, on_notice=note, records=recorder)
+    definitions = SentDefinitions(settings.policy)
+    desk = Desk(engine, definitions, Events(), clock)
+    return Daemon(engine, desk, definitions, notifier, settings, tell)
+
+
+async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None:
+    from orchestrator.config import decode_guest
+    from orchestrator.service.api import Api
+    from orchestrator.service.server import serving
+
+    engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
+    for note in await engine.adopt(decode_guest):
+        tell(note)
+    for name in await recorder.reconcile([guest.domain for guest in engine.guests.values()]):
+        tell(f"{name}: its process was gone when the scheduler came back")
+    ended = _signals(daemon)
+    path = daemon.settings.socket or default_socket()
+    async with _going(engine) as running:
+        application = Api(desk, tell).application()
+        housekeeping = [asyncio.create_task(collector.run()), asyncio.create_task(_look(engine, tell))]
+        try:
+            async with serving(application, path):
+                status = _status(engine)
+                tell(f"serving on {path}; {status}")
+                daemon.notifier.ready(status)
+                await asyncio.wait({ended, running}, return_when=asyncio.FIRST_COMPLETED)
+                daemon.notifier.stopping()
+                desk.events.close()
+            await desk.finish(FINISH_LIMIT)
+            tell(farewell(engine))
+        finally:
+            for task in housekeeping:
+                task.cancel()
+            await asyncio.gather(*housekeeping, return_exceptions=True)
+        if running.done():
+            running.result()  # raises what ended it
+
+
+@contextlib.asynccontextmanager
+async def _going(engine: Engine) -> AsyncIterator[asyncio.Task[None]]:
+    running = asyncio.create_task(engine.run())
+    try:
+        yield running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def _signals(daemon: Daemon) -> asyncio.Future[None]:
+    """Return what is done at SIGTERM or SIGINT; obey SIGHUP from now on."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    return ended
+
+
+async def _look(engine: Engine, tell: Tell) -> None:
+    """Look at the guests' threads and logs now and then, and see to threads of our own that are new."""
+    from orchestrator.host import realtime
+
+    permitted, told = not realtime.go_before_others(), ""
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        try:
+            engine.look()
+            if permitted:
+                realtime.go_before_others()
+        except Exception as error:
+            line = f"looking at the guests failed: {type(error).__name__}: {error}"
+            if line != told:
+                tell(line)
+            told = line
+
+
+def _status(engine: Engine) -> str:
+    living = [guest for guest in engine.guests.values() if not guest.over]
+    return f"{_counted(living)}, {len(engine.topology.pool)} pool cores"
+
+
+def farewell(engine: Engine) -> str:
+    """Say in a line what becomes of the guests without a scheduler."""
+    guests: dict[State, list[str]] = {}
+    for name in sorted(engine.guests):
+        guests.setdefault(engine.state(name), []).append(name)
+    guests.pop(State.STOPPED, None)
+    parts = [f"{_counted(names)} left {state}: {', '.join(names)}" for state, names in sorted(guests.items())]
+    if State.WAITING in guests:
+        parts.append("who waits gets turns again from the next `orchestrator serve`")
+    return f"ended; {'; '.join(parts) or 'no guest runs'}"
+
+
+def _counted(guests: Sequence[object]) -> str:
+    return f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
+
+
+def _directories() -> Path:
+    """Make the run directory passable for others, who come to the socket in it, but nothing else there."""
+    from orchestrator.host.places import runtime_directory
+
+    runtime = runtime_directory(os.environ)
+    guests = guest_directories()
+    for path, mode in ((runtime / "libvirt", 0o700), (guests, 0o711), (runtime / "api", 0o711), (runtime, 0o711)):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+    return runtime
+
+
+class SentDefinitions:
+    """Definitions as callers send them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def read(self, request: StartRequest, owner: str) -> Wanted:
+        """Return the guests of this owner; raises UsageError with every fault."""
+        from orchestrator.service.desk import Wanted
+        from orchestrator.service.views import AcceleratorView
+
+        for each in request.definitions:
+            if not Path(each.directory).is_absolute():
+                raise UsageError(f"{each.file}: the directory {each.directory[:60]!r} is not an absolute path")
+        parsed = parse_guests((each.text.encode(), each.file, each.directory) for each in request.definitions)
+        architectures = sorted({guest.spec.architecture for guest in parsed})
+        choices = {architecture: accelerator_for(architecture, self.policy) for architecture in architectures}
+        guests = to_run(parsed, request.count, choices, owner)
+        return Wanted(guests, {arch: AcceleratorView(each.accelerator, each.why) for arch, each in choices.items()})
+
+    def emulator(self, architecture: Architecture) -> str:
+        """Return the QEMU program for an architecture."""
+        return emulator_path(architecture)

@@ -1,0 +1,153 @@
+"""A daemon on a host in memory, behind a real Unix socket, and callers who are whoever the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import encode_guest, parse_guest
+from orchestrator.core.discovery import discover
+from orchestrator.core.model import Architecture
+from orchestrator.core.orders import Notice
+from orchestrator.core.policy import Policy
+from orchestrator.core.xml.domain import Accelerator
+from orchestrator.engine import Engine, Guest
+from orchestrator.errors import InvalidFileError, InvalidFilesError, OrchestratorError
+from orchestrator.service.api import Api
+from orchestrator.service.callers import Peer
+from orchestrator.service.client import Client
+from orchestrator.service.desk import Desk, Wanted
+from orchestrator.service.events import Events
+from orchestrator.service.messages import Definition, StartRequest
+from orchestrator.service.server import serving
+from orchestrator.service.views import AcceleratorView
+from tests.fakes.engine import going, launcher_on
+from tests.fakes.host import FakeHost, Faults
+
+ROOT = Peer(pid=1, uid=0, gid=0)
+ALICE = Peer(pid=2, uid=4_000_001, gid=4_000_001)
+BOB = Peer(pid=3, uid=4_000_002, gid=4_000_002)
+"""Users that no host has: they are called by their numbers."""
+
+
+class FakeDefinitions:
+    """Reads definitions as the real one, and looks at no file; raises `failure` if there is one."""
+
+    failure: OrchestratorError | None = None
+
+    def read(self, request: StartRequest, owner: str) -> Wanted:
+        if self.failure is not None:
+            raise self.failure
+        guests, invalid = [], []
+        for each in request.definitions:
+            try:
+                spec = parse_guest(each.text.encode(), each.file, directory=each.directory).spec
+            except InvalidFileError as error:
+                invalid.append(error)
+                continue
+            names = [f"{spec.name}-{n + 1}" for n in range(request.count)] if request.count > 1 else [spec.name]
+            guests += [self._guest(replace(spec, name=name), owner) for name in names]
+        if invalid:
+            raise InvalidFilesError(invalid)
+        return Wanted(guests, {"x86_64": AcceleratorView("tcg", "the test says so")})
+
+    def emulator(self, architecture: Architecture) -> str:
+        return f"/usr/bin/qemu-system-{architecture}"
+
+    def _guest(self, spec: Any, owner: str) -> Guest:
+        return Guest(
+            spec=spec,
+            specification=encode_guest(spec),
+            owner=owner,
+            emulator=self.emulator(spec.architecture),
+            accelerator=Accelerator.TCG,
+        )
+
+
+@dataclass
+class Daemon:
+    """What a test needs of it; `caller` is who calls next, `log` what it has complained of."""
+
+    host: FakeHost
+    engine: Engine
+    desk: Desk
+    definitions: FakeDefinitions
+    client: Client
+    path: Path
+    caller: Peer = ROOT
+    log: list[str] = field(default_factory=list)
+
+    async def start(self, *texts: str, count: int = 1) -> Any:
+        definitions = [Definition(text, f"{number}.toml", "/g") for number, text in enumerate(texts)]
+        return await self.client.start(definitions, count)
+
+    async def shown(self) -> dict[str, str]:
+        return {guest["name"]: guest["state"] for guest in await self.client.guests()}
+
+
+def definition(name: str = "web", mode: str = "exclusive", vcpus: int = 1) -> str:
+    return (
+        f'name = "{name}"\narchitecture = "x86_64"\nvcpus = {vcpus}\nmemory = "64 MiB"\nmode = "{mode}"\n'
+        '[boot]\npayload = "guest.elf"\n'
+    )
+
+
+@contextlib.asynccontextmanager
+async def daemon_on(
+    directory: Path,
+    faults: Faults | None = None,
+    *,
+    cpus: str = "0-5",
+    events: Events | None = None,
+    desk: type[Desk] = Desk,
+    engine_type: type[Engine] = Engine,
+    peer: Callable[[Any], Peer] | None = None,
+    **options: Any,
+) -> AsyncIterator[Daemon]:
+    """Serve in `directory`; callers are who `Daemon.caller` is, unless `peer` looks for itself."""
+    host = FakeHost() if faults is None else FakeHost(faults=faults)
+    topology = discover({"cpu/online": cpus}, ())
+
+    def note(notice: Notice) -> None:
+        served.note(notice)
+
+    engine = engine_type(topology, Policy(), launcher_on(host, topology), host.clock, on_notice=note)
+    definitions = FakeDefinitions()
+    served = desk(engine, definitions, events or Events(), host.clock, **options)
+    path = directory / "socket"
+    async with Client(path) as client, going(engine):
+        daemon = Daemon(host, engine, served, definitions, client, path)
+        api = Api(served, daemon.log.append, peer or (lambda _: daemon.caller))
+        async with serving(api.application(), path):
+            yield daemon
+            served.events.close()
+
+
+class SlowEngine(Engine):
+    """Starts nothing before the gate is open."""
+
+    gate: asyncio.Event
+
+    async def start(self, guests: Sequence[Guest]) -> None:
+        self.gate = asyncio.Event()
+        await self.gate.wait()
+        await super().start(guests)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+async def http(path: Path, request: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Ask as `curl --unix-socket` does; return the status and the body."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    head = f"{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    answer = await reader.read()
+    writer.close()
+    head_text, _, content = answer.partition(b"\r\n\r\n")
+    return int(head_text.split()[1]), content

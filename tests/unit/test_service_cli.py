@@ -1,0 +1,142 @@
+"""The commands that reach the daemon: the real command line, through a real socket, to a host in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.main import main
+from tests.unit.service_daemon import Daemon, daemon_on, definition
+
+
+@dataclass
+class Terminal:
+    """The command line in this thread, and a daemon in another one."""
+
+    daemon: Daemon
+    directory: Path
+    loop: asyncio.AbstractEventLoop
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        command = [*arguments, "--socket", str(self.daemon.path)]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(command)
+        assert "defect" not in err.getvalue()
+        return ended.value.code if isinstance(ended.value.code, int) else 0, out.getvalue(), err.getvalue()
+
+    def says(self, *arguments: str) -> list[str]:
+        code, out, err = self(*arguments)
+        assert code == 0, err
+        return out.splitlines()
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads("\n".join(self.says(*arguments, "--json")))
+
+    def write(self, *names: str) -> list[str]:
+        paths = [self.directory / f"{name}.toml" for name in names]
+        for path in paths:
+            path.write_text(definition(path.stem))
+        return [str(path) for path in paths]
+
+    def have(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something where the daemon is."""
+        asyncio.run_coroutine_threadsafe(act(), self.loop).result(timeout=60)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    ready, made = threading.Event(), []
+
+    async def serve() -> None:
+        async with daemon_on(tmp_path) as daemon:
+            ended = asyncio.Event()
+            made.append((daemon, asyncio.get_running_loop(), ended))
+            ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(timeout=60)
+    daemon, loop, ended = made[0]
+    yield Terminal(daemon, tmp_path, loop)
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(timeout=60)
+
+
+def test_a_guest_lives_through_all_its_commands(terminal: Terminal) -> None:
+    assert terminal.says("start", *terminal.write("web", "db")) == ["web: running on core 2", "db: running on core 3"]
+    _, *rows = terminal.says("ps")
+    assert [row.split()[:6] for row in rows] == [
+        [name, "root", "x86_64", "exclusive", "tcg", "running"] for name in ("db", "web")
+    ]
+    assert terminal.says("pause", "web", "db") == ["web: paused", "db: paused"]
+    assert terminal.json("explain", "web")["state"] == "paused"
+    assert terminal.says("resume", "web") == ["web: resumed"]
+    told = terminal.says("explain", "web")
+    assert told[0].startswith("web: running, on core 2, for ")
+    assert told[1:] == ["  it is exclusive: cores 2 are its own from start to stop"]
+    assert terminal.says("restart", "web") == ["web: restarted"]
+    assert terminal.says("kill", "web") == ["web: killed"]
+    shown = dict(line.split(maxsplit=1) for line in terminal.says("show", "web"))
+    assert (shown["ended"], shown["specification.boot.payload"]) == ("killed", f"{terminal.directory}/guest.elf")
+    assert terminal.says("rm", "web") == ["web: removed"]
+    assert terminal.json("stop", "--all") == {"stopped": ["db"]}
+    assert [guest["state"] for guest in terminal.json("ps")["guests"]] == ["stopped"]
+
+
+def test_cores_are_shown_as_without_a_daemon(terminal: Terminal) -> None:
+    terminal.says("start", *terminal.write("web"))
+    rows = {core["id"]: core for core in terminal.json("cores")["cores"]}
+    assert rows[2] == {"id": 2, "role": "pool", "node": 0, "holder": "web", "held": True}
+    assert terminal.says("cores")[3].split() == ["2", "pool", "0", "web"]
+
+
+def test_events_are_lines_and_with_json_objects(terminal: Terminal) -> None:
+    terminal.says("start", *terminal.write("web"))
+    told = [json.loads(line) for line in terminal.says("events", "--json")]
+    assert {"seq", "at", "what", "guest", "owner", "cores", "why"} == set(told[0])
+    began = next(event for event in told if event["what"] == "turn began")
+    (line,) = terminal.says("events", "--since", str(began["seq"] - 1))[:1]
+    assert line == f"{began['seq']}  {began['at']}  web  turn began  core 2"
+
+    async def end() -> None:
+        terminal.daemon.desk.events.close()
+
+    terminal.have(end)
+    assert len(terminal.says("events", "--follow")) == len(told)
+
+
+WRONG: list[tuple[list[str], int, str]] = [
+    (["pause", "ghost"], 2, "ghost: there is no such guest; `orchestrator ps` lists those that are"),
+    (["stop", "ghost"], 2, "ghost: there is no such guest; `orchestrator ps` lists those that are"),
+    (["explain", "ghost"], 2, "ghost: there is no such guest; `orchestrator ps` lists those that are"),
+    (["start", "nowhere.toml"], 2, "nowhere.toml: cannot be read: No such file or directory"),
+    (["rm", "web"], 3, "web: is running; `orchestrator stop web` first"),
+]
+
+
+def test_exit_codes_follow_the_daemons_errors(terminal: Terminal) -> None:
+    terminal.says("start", *terminal.write("web"))
+    for command, code, line in WRONG:
+        assert terminal(*command) == (code, "", f"{line}\n")
+
+
+def test_a_definition_is_judged_by_the_daemon_and_its_faults_have_the_users_file_name(terminal: Terminal) -> None:
+    (path,) = terminal.write("web")
+    Path(path).write_text(definition(vcpus=0) + "colour = 1\n")
+    code, _, err = terminal("start", path)
+    assert code == 2
+    assert [line.partition(": ")[0] for line in err.splitlines()] == [f"{path}:3", f"{path}:8"]
+    Path(path).write_bytes(b'name = "\xff"')
+    code, _, err = terminal("start", path)
+    assert (code, err.startswith(f"{path}:1: byte 0xff is not UTF-8")) == (2, True)
