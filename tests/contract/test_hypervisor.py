@@ -11,7 +11,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,6 +158,21 @@ def test_domains_are_listed_by_name(side: Side, tmp_path: Path) -> None:
             for number, name in enumerate(("zebra", "ant", "moth")):
                 await hypervisor.start_paused(unpinned(render(domain(tmp_path, name, f"{number}{ONE[1:]}"))))
             assert [each.name for each in await hypervisor.domains()] == ["ant", "moth", "zebra"]
+
+    asyncio.run(story())
+
+
+def test_who_is_paused_by_its_user_says_so_until_it_is_resumed_and_loses_nothing_else(
+    side: Side, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+            (before,) = await hypervisor.domains()
+            for paused in (True, True, False, False, True):
+                await hypervisor.mark_paused(ONE, paused=paused)
+                (found,) = await hypervisor.domains()
+                assert found.metadata == replace(before.metadata, paused=paused)
 
     asyncio.run(story())
 

@@ -26,3 +26,7 @@ def test_guests_of_four_architectures_on_six_cores() -> None:
 def test_guests_on_a_host_with_smt_and_two_nodes() -> None:
     shape = ("--topology", "sockets=2,cores=2,threads=2", "--numa", "2", "--isolate")
     run_in_lab(*shape, tests="test_smt_and_numa.py")
+
+
+def test_the_daemon_on_four_cores() -> None:
+    run_in_lab("--cpus", "4", tests="test_serve.py")

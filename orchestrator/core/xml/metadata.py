@@ -87,9 +87,11 @@ def read_metadata(guest: Element) -> Metadata | None:
 
 
 def mark_paused(guest: Element, *, paused: bool) -> None:
-    """Say in our element whether the guest's user has paused it."""
-    tag = f"{{{NAMESPACE}}}{PAUSED}"
-    for mark in guest.findall(tag):
+    """Say in our element whether the guest's user has paused it.
+
+    Without a namespace: libvirt takes it out of the element that it gives, and puts it into the one it is given.
+    """
+    for mark in guest.findall(PAUSED):
         guest.remove(mark)
     if paused:
-        etree.SubElement(guest, tag)
+        etree.SubElement(guest, PAUSED)
