@@ -14,13 +14,21 @@ from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.launch import Guest, Launcher, RunningGuest
 from orchestrator.ports import SHUT_OFF, LiveDomain
 
+RUNNING, CRASHED = "running", "crashed"
+"""libvirt's words for a domain that runs, and for one whose kernel has panicked and which was kept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """A guest that was taken over: its definition, and its connection."""
+    """A guest that was taken over: its definition, and its connection.
+
+    It was `paused` by its user (or kept for inspection: then nobody knows why any more), or `crashed` and kept.
+    """
 
     guest: Guest
     running: RunningGuest
+    paused: bool
+    crashed: bool
 
 
 async def adopt(
@@ -66,7 +74,14 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
         pool=launcher.topology.pool, vcpus=metadata.vcpus, emulator=metadata.emulator, held=metadata.held
     )
     domain: Domain = replace(guest.placed(placement, metadata.directory), uuid=live.uuid)
-    return Adopted(guest=guest, running=await launcher.attach(domain))
+    crashed = live.state == CRASHED
+    still = spec.mode is Mode.EXCLUSIVE and live.state != RUNNING
+    return Adopted(
+        guest=guest,
+        running=await launcher.attach(domain),
+        paused=(metadata.paused or still) and not crashed,
+        crashed=crashed,
+    )
 
 
 async def _enter(
@@ -75,8 +90,8 @@ async def _enter(
     """Enter a guest into the scheduler's books, and return what had to be done about it."""
     running, exclusive = one.running, one.guest.spec.mode is Mode.EXCLUSIVE
     launched, seated = running.domain.placement, launcher.seated(running)
-    runs = live.state == "running"
-    standing = Standing.PAUSED if live.metadata.paused or (exclusive and not runs) else Standing.ACTIVE
+    runs = live.state == RUNNING
+    standing = Standing.PAUSED if one.paused or one.crashed else Standing.ACTIVE
     known = Known(
         spec=one.guest.spec,
         owner=one.guest.owner,

@@ -62,7 +62,9 @@ class RunningGuest:
     `pid` is None once the process has gone: the kernel may give its number to another. `domain` has the placement of
     its present turn, or of its last; `cores` are all it ever had. `cpu_seconds` is what it has used, `log_size` how far
     the serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
-    terminal would obey. `ended` says how the guest ended, once it has, `crashed` whether it or its QEMU failed.
+    terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it
+    or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared`
+    when nothing is left of it.
     """
 
     domain: Domain
@@ -79,6 +81,9 @@ class RunningGuest:
     unfinished: bytes = b""
     ended: str | None = None
     crashed: bool = False
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
+    cleared: bool = False
 
     @property
     def name(self) -> str:

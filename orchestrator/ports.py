@@ -111,8 +111,14 @@ class Monitor(Protocol):
     async def suspend(self) -> None:
         """Stop the guest's vCPUs, and return when QEMU has confirmed it."""
 
-    async def closed(self) -> None:
-        """Return when QEMU has hung up: its process is ending."""
+    async def powerdown(self) -> None:
+        """Press the guest's power button, and return when QEMU has done so; whether the guest listens is its affair."""
+
+    def events(self) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """Yield QMP events, name and data, from the connection on, for one reader; at least those of `life.TOLD`.
+
+        It ends when QEMU has hung up, since its process is ending, or when we have.
+        """
 
     async def close(self) -> None:
         """Hang up."""

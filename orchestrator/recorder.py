@@ -78,9 +78,7 @@ class Recorder:
         """Forget a guest, and remember how it ended."""
         name = domain.spec.name
         self._chores.forget_serial(name)
-        ending = Ending(
-            name=name, owner=domain.owner, uuid=str(domain.uuid), ended_at=self._wall(), how=how, kind=kind
-        )
+        ending = Ending(name=name, owner=domain.owner, uuid=str(domain.uuid), ended_at=self._wall(), how=how, kind=kind)
         self._write(self._store.remove, name, ending)
 
     def tell(self, notice: Notice) -> None:

@@ -34,6 +34,7 @@ class Happening(StrEnum):
     RESIZED = "shared pool resized"
     DONE = "done"
     UNDONE = "undone"
+    WITHDRAWN = "withdrawn"
     QUARANTINED = "quarantined"
     GONE = "gone"
 

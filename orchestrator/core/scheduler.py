@@ -109,6 +109,16 @@ class Scheduler:
             self._quarantine(guest, why, now)
         self._settle(now)
 
+    def withdraw(self, guest: str, why: str, now: int) -> None:
+        """Let a guest stand still from now on, which is in trouble, whatever was going on with it.
+
+        A plan under way is carried out no further. The guest counts as paused: a shared one gives its cores on, an
+        exclusive one keeps its own. One that is being ended, or that is quarantined, is left to that.
+        """
+        if guest in self._books:
+            self._works.withdraw(guest, why, now)
+            self._settle(now)
+
     def gone(self, guest: str, why: str, now: int) -> None:
         """Note that a guest's process is no more; its cores are given on. Fine if the guest is not known."""
         if guest in self._books:

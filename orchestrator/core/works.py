@@ -125,6 +125,22 @@ class Works:
         """Carry a guest's plan out no further, and take nothing of it back; fine if there is none."""
         self._works.pop(guest, None)
 
+    def withdraw(self, guest: str, why: str, now: int) -> None:
+        """Let a guest stand still for good, in place of what was going on with it; see `Scheduler.withdraw`."""
+        known = self._books[guest]
+        if known.standing in (Standing.STOPPING, Standing.QUARANTINED):
+            return
+        if guest in self._works:
+            self.drop(guest)
+            self._turnover.notices.append(Notice(Happening.UNDONE, guest, now, why=why))
+        if known.exclusive:
+            self._turnover.handovers.halt(guest, now)
+        elif known.standing is not Standing.PAUSED:
+            self._turnover.discharge(guest, now)
+        self._books.move(guest, Standing.PAUSED)
+        self._turnover.notices.append(Notice(Happening.WITHDRAWN, guest, now, why=why))
+        self.changed = True
+
     def gone(self, guest: str, why: str, now: int) -> None:
         """Clear away after a guest whose process has ended; if that was the plan, go on with it."""
         work = self._works.get(guest)

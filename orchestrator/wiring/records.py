@@ -44,8 +44,7 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
         finally:
             watching.cancel()
             await recorder.close()
-            if not await asyncio.to_thread(chores.stop):
-                tell(f"the chores process {chores.pid} is still writing; what it was given is not lost")
+            await asyncio.to_thread(chores.stop)  # it ends by itself when all that it was given is durable
 
 
 async def _watch(chores: ChoresProcess, tell: Callable[[str], None]) -> None:

@@ -9,10 +9,10 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pytest
 from qemu.qmp import QMPClient
@@ -20,8 +20,8 @@ from qemu.qmp import QMPClient
 from orchestrator.errors import FailedError
 from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.processes import ProcFs
-from orchestrator.ports import Monitors, Processes, Thread, ThreadRoles
-from tests.fakes.host import FakeDomain, FakeHost
+from orchestrator.ports import Monitor, Monitors, Processes, Thread, ThreadRoles
+from tests.fakes.host import FakeDomain, FakeHost, Faults
 from tests.fakes.monitor import FakeMonitors
 from tests.fakes.processes import FakeProcesses
 
@@ -37,6 +37,8 @@ class Side(Protocol):
     async def runs(self) -> bool: ...
 
     def kill(self) -> None: ...
+
+    async def quit(self) -> None: ...
 
 
 def fake_guest() -> FakeDomain:
@@ -57,7 +59,9 @@ def fake_guest() -> FakeDomain:
 
 @dataclass
 class FakeSide:
-    host: FakeHost = field(default_factory=lambda: FakeHost(domains={"u": fake_guest()}))
+    host: FakeHost = field(
+        default_factory=lambda: FakeHost(Faults(ignores_power_button=["tiny"]), domains={"u": fake_guest()})
+    )
     socket: str = "/run/monitor.sock"
     pid: int = 1000
 
@@ -70,6 +74,9 @@ class FakeSide:
 
     def kill(self) -> None:
         self.host.ends("tiny")
+
+    async def quit(self) -> None:
+        self.host.ends("tiny", "destroyed")
 
 
 @dataclass
@@ -90,6 +97,13 @@ class QemuSide:
         handle = os.pidfd_open(self.pid)
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         select.select([handle], [], [])
+        os.close(handle)
+
+    async def quit(self) -> None:
+        """Have QEMU end by a signal that it obeys, as libvirt does."""
+        handle = os.pidfd_open(self.pid)
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        await asyncio.to_thread(select.select, [handle], [], [])
         os.close(handle)
 
 
@@ -115,6 +129,10 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
     yield guest
     with contextlib.suppress(ProcessLookupError):
         guest.kill()
+
+
+async def told(monitor: Monitor) -> list[tuple[str, Mapping[str, Any]]]:
+    return [each async for each in monitor.events()]
 
 
 def test_it_tells_which_thread_is_which(side: Side) -> None:
@@ -159,12 +177,50 @@ def test_a_guest_is_stopped_and_continued_in_turns(side: Side) -> None:
 def test_the_end_of_a_guest_is_noticed_by_its_monitor(side: Side) -> None:
     async def story() -> None:
         monitor = await side.monitors.connect(side.socket)
-        closed = asyncio.create_task(monitor.closed())
+        heard = asyncio.create_task(told(monitor))
         await asyncio.sleep(0)
-        assert not closed.done()
+        assert not heard.done()
         side.kill()
-        await asyncio.wait_for(closed, 10)
+        assert await asyncio.wait_for(heard, 10) == []  # killed without a word
         await monitor.close()
+
+    asyncio.run(story())
+
+
+def test_hanging_up_ends_what_is_heard(side: Side) -> None:
+    async def story() -> None:
+        monitor = await side.monitors.connect(side.socket)
+        heard = asyncio.create_task(told(monitor))
+        await asyncio.sleep(0)
+        await monitor.close()
+        assert await asyncio.wait_for(heard, 10) == []
+
+    asyncio.run(story())
+
+
+def test_turns_are_no_events_and_last_words_are_heard_even_if_they_were_said_before_anybody_listened(
+    side: Side,
+) -> None:
+    async def story() -> None:
+        monitor = await side.monitors.connect(side.socket)
+        await monitor.resume()
+        await monitor.suspend()
+        await monitor.resume()
+        await side.quit()
+        heard = await asyncio.wait_for(told(monitor), 10)
+        assert [(name, data["guest"], data["reason"]) for name, data in heard] == [("SHUTDOWN", False, "host-signal")]
+        await monitor.close()
+
+    asyncio.run(story())
+
+
+def test_the_power_button_of_a_guest_that_does_not_listen_changes_nothing(side: Side) -> None:
+    async def story() -> None:
+        monitor = await side.monitors.connect(side.socket)
+        await monitor.resume()
+        await monitor.powerdown()
+        await monitor.close()
+        assert await side.runs()
 
     asyncio.run(story())
 

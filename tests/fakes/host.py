@@ -6,10 +6,17 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 from orchestrator.core.xml.metadata import Metadata
 from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, Thread, ThreadRoles
 from tests.fakes.clock import FakeClock
+
+Told = tuple[str, Mapping[str, Any]]
+"""A QMP event: name and data."""
+
+_LAST_WORDS = {"shut down": (True, "guest-shutdown"), "destroyed": (False, "host-signal")}
+"""What QEMU tells before it ends in such a way: whether the guest wanted it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,8 @@ class Faults:
     """What goes wrong, each by the names of the guests that it befalls.
 
     `start_seconds` is how long a start takes, `astray` holds from the start, `astray_once_running` from when the
-    guest was continued; `hidden_vcpus` are guests whose QEMU denies having vCPU 0.
+    guest was continued; `hidden_vcpus` are guests whose QEMU denies having vCPU 0; `deaf` ones never answer when they
+    are to stop.
     """
 
     prepare: Collection[str] = ()
@@ -36,7 +44,10 @@ class Faults:
     dead_monitor: Collection[str] = ()
     hidden_vcpus: Collection[str] = ()
     dies_on_resume: Collection[str] = ()
+    dies_on_stop: Collection[str] = ()
     cannot_be_removed: Collection[str] = ()
+    ignores_power_button: Collection[str] = ()
+    deaf: Collection[str] = ()
     astray: Mapping[str, Astray] = field(default_factory=dict)
     astray_once_running: Mapping[str, Astray] = field(default_factory=dict)
 
@@ -53,7 +64,7 @@ class FakeDomain:
     roles: ThreadRoles
     pid: int | None
     state: str = "paused"
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -100,11 +111,22 @@ class FakeHost:
         files = self.files[name]
         files["serial.log"] = files.get("serial.log", b"") + text
 
+    def says(self, name: str, event: str, **data: Any) -> None:
+        """Have a guest's QEMU tell something to whoever is connected."""
+        domain = self.named(name)
+        assert domain is not None
+        for listener in domain.listeners:
+            listener.put_nowait((event, data))
+
     def ends(self, name: str, detail: str = "QEMU failed") -> None:
-        """Have a guest's process end without anybody here asking for it."""
+        """Have a guest's process end without anybody here asking for it; its QEMU says why, unless it has crashed."""
         domain = self.named(name)
         assert domain is not None
         domain.pid, domain.state = None, SHUT_OFF
-        domain.ended.set()
+        if detail in _LAST_WORDS:
+            guest, reason = _LAST_WORDS[detail]
+            self.says(name, "SHUTDOWN", guest=guest, reason=reason)
+        for listener in domain.listeners:
+            listener.put_nowait(None)
         kind = DomainEventKind.CRASHED if detail == "QEMU failed" else DomainEventKind.STOPPED
         self.events.put_nowait(DomainEvent(name, kind, detail))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from orchestrator.errors import FailedError
 from orchestrator.ports import ThreadRoles
-from tests.fakes.host import FakeDomain, FakeHost
+from tests.fakes.host import FakeDomain, FakeHost, Told
 
 
 class FakeMonitor:
     def __init__(self, host: FakeHost, domain: FakeDomain) -> None:
         self._host = host
         self._domain = domain
+        self._heard: asyncio.Queue[Told | None] = asyncio.Queue()
+        domain.listeners.append(self._heard)
 
     async def thread_roles(self) -> ThreadRoles:
         self._ask("roles")
@@ -27,14 +32,25 @@ class FakeMonitor:
             self._host.ends(self._domain.name)
 
     async def suspend(self) -> None:
+        if self._domain.name in self._host.faults.dies_on_stop:
+            self._host.ends(self._domain.name)
         self._ask("stop")
+        if self._domain.name in self._host.faults.deaf:
+            await asyncio.get_running_loop().create_future()
         self._domain.state = "paused"
 
-    async def closed(self) -> None:
-        await self._domain.ended.wait()
+    async def powerdown(self) -> None:
+        self._ask("press power button of")
+        if self._domain.name not in self._host.faults.ignores_power_button:
+            self._host.ends(self._domain.name, "shut down")
+
+    async def events(self) -> AsyncIterator[Told]:
+        while (told := await self._heard.get()) is not None:
+            yield told
 
     async def close(self) -> None:
         self._host.trace.append(f"hang up {self._domain.name}")
+        self._heard.put_nowait(None)
 
     def _ask(self, what: str) -> None:
         self._host.trace.append(f"{what} {self._domain.name}")

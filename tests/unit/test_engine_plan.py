@@ -61,6 +61,7 @@ def test_what_a_killed_run_left_defined_holds_no_core_and_is_replaced() -> None:
     host = FakeHost()
     started(host, [guest("beat", 2)])
     host.ends("beat")
+    host.events = asyncio.Queue()
     engine = started(host, [guest("beat", 6)])
     assert held(engine) == {"beat": [2, 3, 4, 5, 6, 7]}
     assert [(domain.name, domain.state) for domain in host.domains.values()] == [("beat", "running")]

@@ -1,0 +1,270 @@
+"""Carries out what the scheduler orders, and tells it what became of that. No decision is taken here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.life import Life
+from orchestrator.core.lifecycle import Event
+from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
+from orchestrator.core.placement import Refusal, seat
+from orchestrator.core.plan import Request, StopGuest
+from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.steps import End, Launch
+from orchestrator.errors import (
+    FailedError,
+    HostError,
+    OrchestratorError,
+    OutcomeUnknownError,
+    PinMismatchError,
+    RefusedError,
+)
+from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.ports import Clock
+from orchestrator.recorder import Records
+
+NANOSECONDS = 1_000_000_000
+
+LAST_WORDS = 0.1
+"""Seconds in which the monitor of a process that has ended has hung up; it takes milliseconds."""
+
+_SETTLES = (Happening.DONE, Happening.UNDONE, Happening.GONE, Happening.QUARANTINED)
+
+
+class Observer(Protocol):
+    """Who is told what has become of guests."""
+
+    def launched(self, guest: RunningGuest) -> None:
+        """Take in a guest that has a process now."""
+
+    def told(self, notice: Notice) -> None:
+        """Take in what the scheduler tells."""
+
+
+class Driver:
+    """Between the scheduler and the host: requests go in, acts are done; those on different guests at the same time.
+
+    `wanted` are definitions, `lives` go on from the first start to the stop, `guests` have or had a process; all by
+    name. `stir` is set when there may be something new to wait for.
+    """
+
+    observer: Observer
+
+    def __init__(self, scheduler: Scheduler, launcher: Launcher, clock: Clock, records: Records) -> None:
+        self.scheduler = scheduler
+        self.launcher = launcher
+        self.clock = clock
+        self.records = records
+        self.wanted: dict[str, Guest] = {}
+        self.lives: dict[str, Life] = {}
+        self.guests: dict[str, RunningGuest] = {}
+        self.stir = asyncio.Event()
+        self._failures: dict[str, OrchestratorError] = {}
+        self._outcomes: dict[str, asyncio.Future[Notice]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._defect: BaseException | None = None
+        self._clearing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def now(self) -> int:
+        """Return the clock's time in nanoseconds."""
+        return int(self.clock.now() * NANOSECONDS)
+
+    # Requests.
+
+    async def ask(self, request: Request) -> None:
+        """Make a request and wait until its plan has been carried out; raise what went wrong."""
+        future = self.request(request)
+        if future is not None:
+            notice = await future
+            if notice.what is not Happening.DONE:
+                raise self._failures.pop(request.guest, None) or FailedError(f"{request.guest}: {notice.why}")
+
+    def request(self, request: Request) -> asyncio.Future[Notice] | None:
+        """Make a request; return what will tell how its plan has ended, None if there is nothing to do.
+
+        Raises RefusedError, or UsageError if there is no such guest.
+        """
+        name = request.guest
+        outcome = self.scheduler.request(request, self.now())
+        if isinstance(outcome, Refusal):
+            raise RefusedError(f"{name}: {outcome}")
+        if not outcome.steps:
+            return None
+        self.lives[name].begins(request)
+        self._failures.pop(name, None)
+        future = self._outcomes[name] = asyncio.get_running_loop().create_future()
+        self.go_on()
+        return future
+
+    async def rest(self, name: str) -> None:
+        """Return when no plan of a guest is under way."""
+        while (future := self._outcomes.get(name)) is not None:
+            await asyncio.wait({future})
+
+    # The scheduler's orders.
+
+    def go_on(self) -> None:
+        """Give out what the scheduler wants done, and take in what it tells."""
+        for order in self.scheduler.orders():
+            self.begin(self._carry_out(order))
+        for notice in self.scheduler.notices():
+            if notice.what in _SETTLES:
+                future = self._outcomes.pop(notice.guest, None)
+                if future is not None and not future.done():
+                    future.set_result(notice)
+            self.observer.told(notice)
+        self.stir.set()
+
+    def begin(self, act: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something beside everything else; what it raises ends the engine's run, being a defect."""
+        task = asyncio.create_task(act)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def raise_defect(self) -> None:
+        """Raise what something that was begun has raised, if anything has, here and to all who wait."""
+        if self._defect is not None:
+            for future in self._outcomes.values():
+                if not future.done():
+                    future.set_exception(self._defect)
+            raise self._defect
+
+    def cancel_all(self) -> None:
+        """Let go of everything that was begun."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            self._defect = defect
+            self.stir.set()
+
+    async def _carry_out(self, order: Order) -> None:
+        try:
+            await self._act(order)
+        except OutcomeUnknownError as error:
+            self._failures[order.guest] = error
+            self.scheduler.failed(order, str(error), self.now(), unknown=True)
+        except OrchestratorError as error:
+            self._failures[order.guest] = error
+            await self._give_up(order, error)
+        else:
+            self.scheduler.done(order, self.now())
+        self.go_on()
+
+    async def _give_up(self, order: Order, error: OrchestratorError) -> None:
+        """End a guest that could not be let run, or stopped; a launch has undone itself, and an end is forced later."""
+        guest = self.guests.get(order.guest)
+        if isinstance(order, Launch | End) or guest is None or guest.over:
+            self.scheduler.failed(order, str(error), self.now())
+            return
+        if not isinstance(error, PinMismatchError):  # its process may have ended, and if so its monitor knows why
+            await first_of(guest.hung_up.wait(), self.clock.sleep(LAST_WORDS))
+        if not guest.hung_up.is_set():
+            self.lives[order.guest].blame(Event.QEMU_CRASHED, str(error))
+        try:
+            await self.clear(guest)
+        except OrchestratorError as worse:
+            self._failures[order.guest] = OutcomeUnknownError(
+                f"{error}; what is left could not be cleared away: {worse}"
+            )
+            self.scheduler.failed(order, str(error), self.now(), unknown=True)
+        else:
+            await self.gone(guest)
+
+    async def _act(self, order: Order) -> None:
+        name, launcher = order.guest, self.launcher
+        match order:
+            case Launch():
+                await self.records.intend("start", self._intent(name, order))
+                await self._launch(name, order)
+            case Continue(_, cores, _, _):
+                guest, topology = self.guests[name], launcher.topology
+                await launcher.resume(guest, seat(guest.domain.spec, cores, topology, topology.pool))
+            case Halt():
+                await launcher.suspend(self.guests[name])
+            case End():
+                with contextlib.suppress(HostError):  # a full disk must not keep anybody from making room
+                    await self.records.intend("end", {"guest": name})
+                await self._end(self.guests[name])
+            case Freeze() | Kill():
+                self._force(order)
+
+    async def _launch(self, name: str, order: Launch) -> None:
+        domain = self.wanted[name].placed(order.placement, self.launcher.files.directory(name))
+        async with self._clearing[name]:  # its uuid is that of the one before
+            guest = await self.launcher.launch(domain)
+            self.guests[name] = guest
+        self.observer.launched(guest)
+
+    async def _end(self, guest: RunningGuest) -> None:
+        """Let a guest shut down by itself, for as long as it may, then end it by force."""
+        life = self.lives[guest.name]
+        if life.grace and await self._press(guest):
+            seconds = life.grace / NANOSECONDS
+            await first_of(guest.hung_up.wait(), self.clock.sleep(seconds))
+            if not guest.hung_up.is_set() and life.asked is not None:  # nor is it quarantined
+                life.happens(Event.GRACE_OVER)
+        await self.clear(guest)
+
+    async def _press(self, guest: RunningGuest) -> bool:
+        """Press the power button; False if that cannot be done."""
+        try:
+            await guest.monitor.powerdown()
+        except OrchestratorError:
+            return False
+        return True
+
+    def _force(self, order: Freeze | Kill) -> None:
+        """Freeze or kill without the guest's help; one whose launch came to nothing may have no process."""
+        name, processes = order.guest, self.launcher.processes
+        uuid = self.wanted[name].uuid(self.launcher.files.directory(name))
+        pid = processes.find(uuid)
+        if pid is None:
+            self.scheduler.gone(name, "its process has gone", self.now())
+        elif isinstance(order, Freeze):
+            processes.freeze(pid, uuid)
+        else:
+            processes.kill(pid, uuid)
+
+    def _intent(self, name: str, order: Launch) -> dict[str, Any]:
+        guest = self.wanted[name]
+        cores = list(order.placement.held)
+        return {"guest": name, "owner": guest.owner, "cores": cores, "specification": guest.specification}
+
+    # Ends.
+
+    async def gone(self, guest: RunningGuest) -> None:
+        """Give the cores on of a guest whose process is no more, and clear away what it leaves, once."""
+        life = self.lives[guest.name]
+        if guest.over or self.guests.get(guest.name, guest) is not guest or isinstance(life.asked, StopGuest):
+            return  # an end that was asked for is seen to its end where it was begun
+        guest.over, guest.pid = True, None
+        self.scheduler.gone(guest.name, life.why, self.now())
+        self.go_on()
+        with contextlib.suppress(OrchestratorError):  # the next start of this name clears away what is left
+            await self.clear(guest)
+
+    async def clear(self, guest: RunningGuest) -> None:
+        """End a guest's process, if it is still there, and clear away what it leaves; not that of the one after it."""
+        async with self._clearing[guest.name]:
+            if not guest.cleared and self.guests.get(guest.name, guest) is guest:
+                await self.launcher.clear(guest.domain)
+                guest.cleared = True
+
+
+async def first_of(*acts: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of these has ended, and let go of the others."""
+    tasks = {asyncio.create_task(act) for act in acts}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

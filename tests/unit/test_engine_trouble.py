@@ -1,0 +1,423 @@
+"""Trouble: noticed at once, told of in words, and followed by what the definition says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.config import decode_guest
+from orchestrator.core.life import Life
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Mode, OnCrash, RestartRules, Watchdog
+from orchestrator.engine import Engine, Guest
+from orchestrator.errors import FailedError, ImpossibleTransitionError, RefusedError
+from orchestrator.ports import DomainEvent, DomainEventKind
+from orchestrator.upkeep import Upkeep
+from tests.fakes.engine import engine_on, going, guest
+from tests.fakes.host import FakeHost, Faults
+from tests.unit.lifecycle_world import Stage, linux, play, seconds, stage
+
+Act = Callable[[FakeHost], object]
+
+
+def panics(host: FakeHost) -> None:
+    host.says("beat", "GUEST_PANICKED", action="pause")
+
+
+def watchdog_pauses(host: FakeHost) -> None:
+    host.says("beat", "WATCHDOG", action="pause")
+
+
+def watchdog_powers_off(host: FakeHost) -> None:
+    host.says("beat", "WATCHDOG", action="poweroff")
+    host.ends("beat")
+
+
+def triple_faults(host: FakeHost) -> None:
+    host.says("beat", "SHUTDOWN", guest=True, reason="guest-reset")
+    host.ends("beat")
+
+
+def crashes(host: FakeHost) -> None:
+    host.ends("beat")
+
+
+def libvirt_says_it_panicked(host: FakeHost) -> None:
+    host.events.put_nowait(DomainEvent("beat", DomainEventKind.CRASHED, "guest panicked"))
+
+
+PANIC = "its kernel panicked"
+STANDS: list[tuple[Act, str]] = [
+    (panics, PANIC),
+    (libvirt_says_it_panicked, PANIC),
+    (watchdog_pauses, "its watchdog fired (pause)"),
+    (lambda _: None, "no new line on its serial port for 3 s of its own time"),
+]
+"""Trouble after which the process is still there."""
+
+ENDS: list[tuple[Act, str]] = [
+    (watchdog_powers_off, "its watchdog fired (poweroff)"),
+    (triple_faults, "it rebooted, which a bare-metal image never does on purpose"),
+    (crashes, "QEMU failed"),
+]
+"""Trouble that ends the process."""
+
+
+def beat(on_crash: OnCrash, **wishes: Any) -> Guest:
+    return guest(on_crash=on_crash, heartbeat_limit=seconds(3), watchdog=Watchdog.PAUSE, **wishes)
+
+
+async def in_trouble(scene: Stage, act: Act, on_crash: OnCrash, **wishes: Any) -> None:
+    await scene.start(beat(on_crash, **wishes))
+    await scene.rest(0.3)
+    act(scene.host)
+    while scene.state() in (State.WAITING, State.RUNNING):
+        await scene.rest()
+    await scene.rest()
+
+
+@pytest.mark.parametrize(("act", "why"), [*STANDS, *ENDS])
+@pytest.mark.parametrize("mode", Mode)
+def test_a_guest_in_trouble_is_stopped_and_its_owner_can_read_why(act: Act, why: str, mode: Mode) -> None:
+    scene = play(stage(), lambda scene: in_trouble(scene, act, OnCrash.STOP, mode=mode))
+    assert scene.state() is State.STOPPED
+    assert (scene.ended(), scene.engine.guests["beat"].crashed) == (why, True)
+    assert scene.diary.endings == [("beat", why, "failed")]
+    assert (scene.engine.holders(), scene.host.domains) == ({}, {})
+    assert scene.continued() == 1
+
+
+@pytest.mark.parametrize(("act", "why"), STANDS)
+@pytest.mark.parametrize("mode", Mode)
+def test_a_guest_that_is_kept_stands_still_with_its_process(act: Act, why: str, mode: Mode) -> None:
+    async def story(scene: Stage) -> None:
+        await in_trouble(scene, act, OnCrash.KEEP, mode=mode)
+        await scene.start(guest("next", 2 - (mode is Mode.EXCLUSIVE)))
+        await scene.until_it_runs("next")
+        assert scene.state() is State.CRASHED_KEPT
+        assert scene.engine.guests["beat"].pid is not None
+        assert ("beat" in scene.engine.holders().values()) is (mode is Mode.EXCLUSIVE)
+        assert scene.engine.explain("beat").reasons == (f"{why}; it stands still for inspection until it is stopped",)
+        for ask in (scene.engine.resume, scene.engine.pause):
+            with pytest.raises(RefusedError, match="neither paused nor resumed; `orchestrator stop beat` ends it"):
+                await ask("beat")
+        assert (scene.continued(), scene.diary.endings) == (1, [])
+        await scene.engine.stop(["beat"])
+
+    scene = play(stage(), story)
+    assert (scene.state(), scene.ended(), scene.diary.endings) == (State.STOPPED, why, [("beat", why, "failed")])
+    assert scene.host.clashes == []
+
+
+@pytest.mark.parametrize(("act", "why"), ENDS)
+def test_of_a_process_that_has_ended_nothing_is_kept(act: Act, why: str) -> None:
+    scene = play(stage(), lambda scene: in_trouble(scene, act, OnCrash.KEEP))
+    assert (scene.state(), scene.ended(), scene.engine.holders()) == (State.STOPPED, why, {})
+
+
+@pytest.mark.parametrize(("act", "why"), [*STANDS, *ENDS])
+def test_a_guest_is_restarted_when_it_has_backed_off(act: Act, why: str) -> None:
+    async def story(scene: Stage) -> None:
+        await in_trouble(scene, act, OnCrash.RESTART)
+        assert (scene.state(), scene.ended(), scene.engine.holders()) == (State.BACKING_OFF, None, {})
+        assert scene.engine.explain("beat").reasons[0].startswith(f"{why}; it is restarted in ")
+        with pytest.raises(RefusedError, match=r"beat: guest name: .* alice has a guest of this name, backing-off"):
+            await scene.start(guest())
+        await scene.rest(1)
+        assert scene.state() is State.RUNNING
+
+    scene = play(stage(), story)
+    assert scene.diary.begun == ["beat", "beat"]
+    assert scene.diary.endings == [("beat", f"{why}; restarted in 1 s", "failed")]
+
+
+def test_a_guest_that_comes_to_trouble_again_and_again_is_given_up() -> None:
+    rules = RestartRules(limit=2)
+
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.RESTART, restart=rules))
+        for _ in range(3):
+            await scene.until_it_runs("beat")
+            panics(scene.host)
+            await scene.rest()
+
+    scene = play(stage(), story)
+    assert scene.state() is State.STOPPED
+    assert [how for _, how, _ in scene.diary.endings] == [
+        f"{PANIC}; restarted in 1 s",
+        f"{PANIC}; restarted in 2 s",
+        f"{PANIC}; given up: restarted 2 times within 10 min, which is all that its definition allows",
+    ]
+    assert scene.host.clock.now() < 4
+
+
+def test_a_restart_that_is_refused_is_given_up_with_the_reason() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest("beat", 2, on_crash=OnCrash.RESTART))
+        panics(scene.host)
+        await scene.rest()
+        await scene.start(guest("web", mode=Mode.EXCLUSIVE))
+        await scene.rest(2)
+
+    scene = play(stage(), story)
+    assert scene.state() is State.STOPPED
+    assert scene.ended() == (f"{PANIC}; not restarted: beat: shared pool cores: wanted 2, available 1 (web keeps 2)")
+    assert scene.diary.endings[-1] == ("beat", scene.ended(), "failed")
+
+
+def test_a_restart_that_fails_is_trouble_again() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.RESTART))
+        panics(scene.host)
+        await scene.rest()
+        scene.host.faults = Faults(start=["beat"])
+        await scene.rest(1)
+        assert scene.state() is State.BACKING_OFF
+        scene.host.faults = Faults()
+        await scene.rest(2)
+
+    scene = play(stage(), story)
+    assert scene.state() is State.RUNNING
+    assert scene.diary.endings[-1][1] == "the guest does not start: beat was told to fail; restarted in 2 s"
+
+
+@pytest.mark.parametrize("faults", [Faults(start=["beat"]), Faults(dies_on_resume=["beat"])])
+def test_a_first_launch_that_fails_is_not_tried_again(faults: Faults) -> None:
+    async def story(scene: Stage) -> None:
+        with pytest.raises(FailedError):
+            await scene.start(guest(on_crash=OnCrash.RESTART, mode=Mode.EXCLUSIVE))
+        await scene.rest(5)
+
+    scene = play(stage(faults), story)
+    assert (scene.state(), scene.host.domains) == (State.STOPPED, {})
+    assert [scene.ended(name) for name in scene.engine.guests] == [how for _, how, _ in scene.diary.endings]
+    assert len(scene.diary.endings) == len(scene.diary.begun)
+
+
+def test_a_start_that_fails_leaves_what_is_known_of_the_guest_before_it() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest())
+        await scene.engine.stop(["beat"])
+        scene.host.faults = Faults(start=["beat"])
+        with pytest.raises(FailedError):
+            await scene.start(guest())
+
+    scene = play(stage(), story)
+    assert (scene.ended(), scene.diary.endings) == ("stopped", [("beat", "stopped", "stopped")])
+
+
+def test_a_crash_that_is_noticed_by_an_order_is_told_of_as_one() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(), guest("a", 2))
+        await scene.rest(1)
+
+    scene = play(stage(Faults(dies_on_stop=["beat"])), story)
+    assert (scene.state(), scene.ended()) == (State.STOPPED, "QEMU failed")
+
+
+def test_a_guest_to_be_kept_that_does_not_stand_still_is_quarantined() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.KEEP))
+        panics(scene.host)
+        await scene.rest(1)
+        assert scene.state() is State.FAILED
+        assert scene.engine.explain("beat").reasons == (f"{PANIC}; it is being seen to",)
+        await scene.rest(2)
+        assert scene.state() is State.QUARANTINED
+        await scene.rest(10)
+
+    scene = play(stage(Faults(deaf=["beat"])), story)
+    assert (scene.state(), scene.ended()) == (State.STOPPED, PANIC)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_guest_that_backs_off_can_be_ended(how: str) -> None:
+    async def story(scene: Stage) -> None:
+        await in_trouble(scene, panics, OnCrash.RESTART)
+        await (scene.engine.stop(["beat"]) if how == "stop" else scene.engine.kill("beat"))
+        assert scene.ended() == f"{PANIC}; stopped before it was restarted"
+        await scene.rest(5)
+
+    scene = play(stage(), story)
+    assert (scene.state(), scene.diary.begun) == (State.STOPPED, ["beat"])
+    assert [kind for _, _, kind in scene.diary.endings] == ["failed", "stopped"]
+
+
+def test_a_guest_that_is_stopped_as_it_comes_to_trouble_is_not_restarted() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.RESTART))
+        stopping = asyncio.create_task(scene.engine.stop(["beat"]))
+        panics(scene.host)
+        await stopping
+        await scene.rest(5)
+
+    scene = play(stage(), story)
+    assert (scene.state(), scene.diary.begun) == (State.STOPPED, ["beat"])
+
+
+def test_a_pause_that_trouble_overtakes_fails_and_says_so() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(mode=Mode.EXCLUSIVE))
+        pausing = asyncio.create_task(scene.engine.pause("beat"))
+        await scene.rest()
+        panics(scene.host)
+        with pytest.raises(FailedError, match=f"beat: {PANIC}"):
+            await pausing
+        await scene.rest()
+
+    scene = play(stage(Faults(deaf=["beat"])), story)
+    assert (scene.state(), scene.ended()) == (State.STOPPED, PANIC)
+
+
+def test_a_guest_that_does_not_obey_is_in_trouble_when_its_process_is_gone() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.RESTART), guest("a", 2), guest("b", 2))
+        await scene.until_it_runs("beat")
+        while scene.state() is not State.QUARANTINED:
+            await scene.rest(0.1)
+        assert "freeze beat" in scene.host.trace
+        scene.host.faults = Faults()
+        while scene.state() is State.QUARANTINED:
+            await scene.rest(0.1)
+        assert scene.state() is State.BACKING_OFF
+        await scene.until_it_runs("beat")
+
+    scene = play(stage(Faults(deaf=["beat"])), story)
+    assert scene.diary.endings == [("beat", "it did not confirm within 2 s; restarted in 1 s", "failed")]
+    assert scene.host.clashes == []
+
+
+# What is no trouble.
+
+
+@pytest.mark.parametrize(
+    ("detail", "how"), [("shut down", "shut down"), ("destroyed", "ended by somebody else (host-signal)")]
+)
+def test_a_guest_that_ends_on_purpose_is_not_restarted(detail: str, how: str) -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.RESTART))
+        scene.host.ends("beat", detail)
+        await scene.rest(5)
+
+    scene = play(stage(), story)
+    assert (scene.state(), scene.ended(), scene.engine.guests["beat"].crashed) == (State.STOPPED, how, False)
+    assert scene.diary.endings == [("beat", how, "stopped")]
+
+
+def test_a_guest_may_reboot_and_be_reset_but_not_all_the_time() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(linux(watchdog=Watchdog.RESET))
+        for _ in range(20):
+            scene.host.says("beat", "RESET", guest=False, reason="host-qmp-system-reset")
+        for _ in range(5):
+            scene.host.says("beat", "WATCHDOG", action="reset")
+            scene.host.says("beat", "RESET", guest=True, reason="guest-reset")
+        await scene.rest()
+        assert scene.state() is State.RUNNING
+        scene.host.says("beat", "RESET", guest=True, reason="guest-reset")
+        await scene.rest()
+
+    assert play(stage(), story).ended() == "it rebooted 6 times within 10 min of its own time"
+
+
+def test_a_guest_that_speaks_or_waits_or_is_paused_is_not_silent() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(*(guest(name, 2, heartbeat_limit=seconds(3)) for name in "abc"))
+        for number in range(10):
+            await scene.rest(0.8)
+            for name in "ab":
+                scene.host.prints(name, b"heartbeat %d\n" % number)
+        assert {scene.state("a"), scene.state("b"), scene.state("c")} <= {State.WAITING, State.RUNNING}
+        await scene.engine.pause("a")
+        await scene.rest(10)
+        assert scene.state("a") is State.PAUSED
+        assert (scene.state("b"), scene.state("c")) == (State.STOPPED, State.STOPPED)
+
+    play(stage(), story)
+
+
+def test_an_unfinished_line_is_not_one() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(heartbeat_limit=seconds(2)))
+        for _ in range(40):
+            await scene.rest(0.1)
+            scene.host.prints("beat", b".")
+
+    assert play(stage(), story).state() is State.STOPPED
+
+
+def test_a_late_word_about_the_process_before_this_one_is_no_matter() -> None:
+    async def story(scene: Stage) -> None:
+        await in_trouble(scene, panics, OnCrash.RESTART)
+        await scene.until_it_runs("beat")
+        scene.host.events.put_nowait(DomainEvent("beat", DomainEventKind.STOPPED, "destroyed"))
+        await scene.rest()
+
+    assert play(stage(), story).state() is State.RUNNING
+
+
+def test_a_guest_that_was_kept_is_found_so_by_a_scheduler_that_comes_back() -> None:
+    host = FakeHost()
+
+    async def story() -> None:
+        first = engine_on(host)
+        async with going(first):
+            await first.start([guest(on_crash=OnCrash.KEEP)])
+            panics(host)
+            await host.clock.sleep(0.1)
+        domain = host.named("beat")
+        assert domain is not None
+        domain.state = "crashed"
+        engine = engine_on(host)
+        assert await engine.adopt(decode_guest) == []
+        async with going(engine):
+            await host.clock.sleep(1)
+            assert engine.state("beat") is State.CRASHED_KEPT
+            with pytest.raises(RefusedError, match=PANIC):
+                await engine.resume("beat")
+            await engine.stop(["beat"])
+            assert engine.state("beat") is State.STOPPED
+
+    asyncio.run(story())
+    assert host.trace.count("continue beat") == 1
+
+
+# Engines with a flaw, which these checks find.
+
+
+async def panicked_beside_others(scene: Stage) -> None:
+    await scene.start(guest(on_crash=OnCrash.KEEP), guest("a", 2))
+    await scene.until_it_runs("beat")
+    scene.host.trace.clear()
+    panics(scene.host)
+    await scene.rest(2)
+
+
+class Preempts(Upkeep):
+    """Takes a panic for a guest's standing still between two turns."""
+
+    def _see_to_trouble(self, name: str, life: Life) -> None:  # noqa: ARG002
+        life.state, life.cause = State.RUNNING, None
+
+
+def test_an_engine_to_which_a_panic_is_a_preemption_revives_the_guest() -> None:
+    assert play(stage(), panicked_beside_others).continued() == 0
+    flawed = stage()
+    Preempts(flawed.engine._driver, lambda _: None)
+    assert play(flawed, panicked_beside_others).continued() > 0
+
+
+def test_a_life_that_goes_where_it_cannot_go_ends_the_run() -> None:
+    async def story(engine: Engine, host: FakeHost) -> None:
+        running = asyncio.create_task(engine.run())
+        await engine.start([guest()])
+        engine._driver.lives["beat"].state = State.BACKING_OFF
+        host.ends("beat")
+        with pytest.raises(ImpossibleTransitionError, match="backing-off cannot come to"):
+            await running
+
+    host = FakeHost()
+    asyncio.run(story(engine_on(host), host))
