@@ -11,7 +11,7 @@ from orchestrator.config import encode_guest
 from orchestrator.core.discovery import discover
 from orchestrator.core.durations import Duration
 from orchestrator.core.lifecycle import State
-from orchestrator.core.model import KernelBoot
+from orchestrator.core.model import KernelBoot, OnCrash, Watchdog
 from orchestrator.core.orders import Notice
 from orchestrator.core.policy import Policy
 from orchestrator.core.xml.domain import Domain
@@ -21,6 +21,8 @@ from tests.fakes.engine import going, guest, launcher_on
 from tests.fakes.host import FakeHost, Faults
 
 S = 10**9
+PANIC = "its kernel panicked"
+Act = Callable[[FakeHost], object]
 
 
 @dataclass
@@ -103,3 +105,20 @@ def linux(name: str = "beat", vcpus: int = 1, **wishes: Any) -> Guest:
 
 def seconds(number: float) -> Duration:
     return Duration(int(number * S))
+
+
+def panics(host: FakeHost) -> None:
+    host.says("beat", "GUEST_PANICKED", action="pause")
+
+
+def beat(on_crash: OnCrash, **wishes: Any) -> Guest:
+    return guest(on_crash=on_crash, heartbeat_limit=seconds(3), watchdog=Watchdog.PAUSE, **wishes)
+
+
+async def in_trouble(scene: Stage, act: Act, on_crash: OnCrash, **wishes: Any) -> None:
+    await scene.start(beat(on_crash, **wishes))
+    await scene.rest(0.3)
+    act(scene.host)
+    while scene.state() in (State.WAITING, State.RUNNING):
+        await scene.rest()
+    await scene.rest()
