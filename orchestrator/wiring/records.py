@@ -37,7 +37,7 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
         chores = await asyncio.to_thread(start_chores, state / "logs")
         for note in (*journal.notes, *store.notes, *chores.notes):
             tell(f"note: {note}")
-        recorder = Recorder(journal, store, chores.client, time.time_ns, serial_limit=policy.logs.serial_limit)
+        recorder = Recorder(journal, store, chores.client, time.time_ns, serial_limit=int(policy.logs.serial_limit))
         watching = asyncio.create_task(_watch(chores, tell))
         try:
             yield recorder
