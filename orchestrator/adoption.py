@@ -27,6 +27,7 @@ class Adopted:
 
     guest: Guest
     running: RunningGuest
+    runs: bool
     paused: bool
     crashed: bool
 
@@ -75,10 +76,14 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
     )
     domain: Domain = replace(guest.placed(placement, metadata.directory), uuid=live.uuid)
     crashed = live.state == CRASHED
-    still = spec.mode is Mode.EXCLUSIVE and live.state != RUNNING
+    running = await launcher.attach(domain)
+    # QEMU's own word: libvirt's can be that of a moment before the last scheduler ended.
+    runs = await running.monitor.runs()
+    still = spec.mode is Mode.EXCLUSIVE and not runs
     return Adopted(
         guest=guest,
-        running=await launcher.attach(domain),
+        running=running,
+        runs=runs,
         paused=(metadata.paused or still) and not crashed,
         crashed=crashed,
     )
@@ -90,7 +95,7 @@ async def _enter(
     """Enter a guest into the scheduler's books, and return what had to be done about it."""
     running, exclusive = one.running, one.guest.spec.mode is Mode.EXCLUSIVE
     launched, seated = running.domain.placement, launcher.seated(running)
-    runs = live.state == RUNNING
+    runs = one.runs
     standing = Standing.PAUSED if one.paused or one.crashed else Standing.ACTIVE
     known = Known(
         spec=one.guest.spec,

@@ -111,6 +111,9 @@ class Monitor(Protocol):
     async def suspend(self) -> None:
         """Stop the guest's vCPUs, and return when QEMU has confirmed it."""
 
+    async def runs(self) -> bool:
+        """Ask whether the guest's vCPUs run."""
+
     async def powerdown(self) -> None:
         """Press the guest's power button, and return when QEMU has done so; whether the guest listens is its affair."""
 

@@ -46,6 +46,11 @@ class QmpMonitor:
         """Send ``stop``; QEMU answers once all vCPUs have stopped."""
         await self._ask("stop")
 
+    async def runs(self) -> bool:
+        """Ask ``query-status`` whether the guest's vCPUs run."""
+        status = cast(dict[str, Any], await self._ask("query-status"))
+        return status["running"] is True
+
     async def powerdown(self) -> None:
         """Send ``system_powerdown``: ACPI's power button, or what the machine has in its place."""
         await self._ask("system_powerdown")

@@ -168,6 +168,7 @@ def test_a_guest_is_stopped_and_continued_in_turns(side: Side) -> None:
         for runs in (True, False, False, True):
             monitor = await side.monitors.connect(side.socket)
             await (monitor.resume() if runs else monitor.suspend())  # one that stands still already stays so
+            assert await monitor.runs() is runs
             await monitor.close()
             assert await side.runs() is runs
 

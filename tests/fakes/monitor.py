@@ -39,6 +39,10 @@ class FakeMonitor:
             await asyncio.get_running_loop().create_future()
         self._domain.state = "paused"
 
+    async def runs(self) -> bool:
+        self._ask("status of")
+        return self._domain.state == "running"
+
     async def powerdown(self) -> None:
         self._ask("press power button of")
         if self._domain.name not in self._host.faults.ignores_power_button:
