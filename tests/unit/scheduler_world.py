@@ -102,6 +102,14 @@ class World:
         """The cores of each turn that a guest has begun."""
         return [n.cores for n in self.notices if n.guest == guest and n.what is Happening.TURN_BEGAN]
 
+    def ran(self, guest: str) -> int:
+        """How long a guest has run until now, in nanoseconds."""
+        mine = [notice for notice in self.notices if notice.guest == guest]
+        ended = sum(notice.at - notice.since for notice in mine if notice.what is Happening.TURN_ENDED)
+        turns = [n for n in mine if n.what in {Happening.TURN_BEGAN, Happening.TURN_ENDED}]
+        under_way = self.now - turns[-1].at if turns and turns[-1].what is Happening.TURN_BEGAN else 0
+        return ended + under_way
+
     def told(self, guest: str) -> list[Happening]:
         return [notice.what for notice in self.notices if notice.guest == guest]
 

@@ -41,7 +41,7 @@ def test_a_withdrawn_guest_never_runs_again_and_the_others_do(name: str, millise
     assert runs_after_withdrawal(host, name, milliseconds) == 0
     assert host.scheduler.phase(name) is (Phase.HELD if name == "web" else None)
     others = [f"g{number}" for number in range(5) if f"g{number}" != name]
-    assert all(len(host.turns(other)) > 5 for other in others)
+    assert all(host.ran(other) > 500 * MS for other in others)  # a turn goes on while nobody waits, so none is counted
     assert host.told(name)[-1] is not Happening.TURN_BEGAN
     assert host.faults == []
     assert isinstance(host.ask(StopGuest(name)), Plan)
