@@ -31,7 +31,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.placement import Placement
 from orchestrator.core.pool import Pool
-from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
 
 POOL = Pool(frozenset(range(2, 24)))
 DISKS = (
@@ -96,6 +96,14 @@ def everything(architecture: Architecture) -> Domain:
     )
 
 
+def ram_file(architecture: Architecture, *, shared: bool = False) -> Domain:
+    return replace(domain(architecture), ram_file=RamFile("/var/lib/orchestrator/ram,1", shared))
+
+
+def window(architecture: Architecture) -> Domain:
+    return replace(domain(architecture), window=Window("/var/lib/orchestrator/payload,1", 64 * MIB))
+
+
 _AARCH64 = Architecture.AARCH64
 _DISK = DISKS[:1]
 _FIRMWARE = "/usr/share/qemu/bios-256k.bin"
@@ -104,6 +112,9 @@ CASES: Mapping[str, Domain] = {
     **{f"payload-{each}": domain(each, vcpus=1) for each in Architecture},
     **{f"everything-{each}": everything(each) for each in Architecture},
     **{f"kvm-{each}": domain(each, KERNEL, accelerator=Accelerator.KVM) for each in Architecture},
+    **{f"ram-file-{each}": ram_file(each) for each in Architecture},
+    "ram-file-shared": ram_file(Architecture.X86_64, shared=True),
+    **{f"window-{each}": window(each) for each in Architecture},
     "boot-kernel-alone": domain(boot=KernelBoot(kernel="/srv/linux/vmlinuz")),
     "boot-disk-bios": domain(boot=DiskBoot(disk="vdb"), disks=DISKS[:2]),
     "boot-disk-efi": domain(boot=DiskBoot(disk="vda", firmware="efi"), disks=_DISK),

@@ -17,13 +17,32 @@ class Accelerator(StrEnum):
     TCG = "tcg"
 
 
+@dataclass(frozen=True, slots=True)
+class RamFile:
+    """A file whose pages are the guest's RAM, as long as that or longer.
+
+    What the guest writes goes to pages of its own, unless `shared`: then to the file.
+    """
+
+    path: str
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A file that the guest reads, and executes, through a PCI device; `size` in bytes is a power of two."""
+
+    path: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """Everything that one domain's XML says.
 
     `owner` is a user name, `specification` the guest definition as canonical JSON (it travels in the metadata),
     `emulator` the QEMU program's path, `directory` the guest's own run directory, in which all sockets, logs
-    and overlays live; `priority` its class among shared guests.
+    and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one.
     """
 
     spec: GuestSpec
@@ -35,6 +54,8 @@ class Domain:
     directory: str
     uuid: str | None = None
     priority: int = 0
+    ram_file: RamFile | None = None
+    window: Window | None = None
 
     @property
     def traits(self) -> ArchitectureTraits:

@@ -1,8 +1,12 @@
-"""<memory>, <memoryBacking> and <numatune>: how much, of which pages, on which nodes."""
+"""<memory>, <memoryBacking> and <numatune>: how much, of which pages, on which nodes; and files in guests' memory.
+
+Files are mapped by arguments of QEMU's own: libvirt's <source type='file'/> chooses the path by itself, its <shmem>
+lets the guest write, and its nvdimm neither exists on ARM nor honours <readonly/> (libvirt 9.0).
+"""
 
 from __future__ import annotations
 
-from orchestrator.core.model import NumaWish
+from orchestrator.core.model import Architecture, NumaWish
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, cpuset, element
 
@@ -34,3 +38,31 @@ def numatune_element(domain: Domain) -> Element | None:
     else:
         mode = "interleave"
     return element("numatune", element("memory", mode=mode, nodeset=cpuset(nodes)))
+
+
+def file_arguments(domain: Domain) -> tuple[str, ...]:
+    """Return QEMU's arguments for the files that the guest's memory is made of; none for most guests.
+
+    RAM: `memory-backend` takes the place of libvirt's own, which stays without a page. The window is a device
+    ``ivshmem-plain``, vendor 1af4 and product 1110, whose region 2 (BAR 2) is the file: QEMU gives it a free slot.
+    """
+    arguments: list[str] = []
+    if domain.ram_file is not None:
+        file, size = _quoted(domain.ram_file.path), int(domain.spec.memory)
+        share = "on" if domain.ram_file.shared else "off"
+        backend = f"memory-backend-file,id=orchestrator-ram,mem-path={file},size={size},share={share}"
+        arguments += ["-object", backend]
+        arguments += ["-machine", "memory-backend=orchestrator-ram"]
+    if domain.window is not None:
+        file, size = _quoted(domain.window.path), domain.window.size
+        backend = f"memory-backend-file,id=orchestrator-window,mem-path={file},size={size},share=on,readonly=on"
+        bus = "pci.0" if domain.traits.is_x86 else "pcie.0"
+        arguments += ["-object", backend, "-device", f"ivshmem-plain,memdev=orchestrator-window,bus={bus}"]
+        if domain.spec.architecture is Architecture.ARMV7L:
+            # Else the machine puts PCI's registers above 4 GiB, where 32-bit code finds them with its MMU alone.
+            arguments += ["-machine", "highmem=off"]
+    return tuple(arguments)
+
+
+def _quoted(path: str) -> str:
+    return path.replace(",", ",,")  # QEMU option syntax: a doubled comma is a comma

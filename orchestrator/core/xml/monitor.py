@@ -6,6 +6,7 @@ from lxml import etree
 
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, element
+from orchestrator.core.xml.memory import file_arguments
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -26,7 +27,10 @@ def seclabel_element() -> Element:
 
 
 def commandline_element(domain: Domain) -> Element:
-    """Return <qemu:commandline>: a sandbox whatever qemu.conf says, a socket that listens before the guest runs."""
+    """Return <qemu:commandline>: a sandbox whatever qemu.conf says, a socket that listens before the guest runs.
+
+    Then what libvirt has no words for: files in the guest's memory.
+    """
     path = domain.monitor_socket.replace(",", ",,")  # QEMU option syntax: a doubled comma is a comma
     arguments = (
         "-sandbox",
@@ -35,6 +39,7 @@ def commandline_element(domain: Domain) -> Element:
         f"socket,id=orchestrator-monitor,path={path},server=on,wait=off",
         "-mon",
         OUR_MONITOR,
+        *file_arguments(domain),
     )
     node = _qemu_element("commandline")
     for argument in arguments:
