@@ -70,6 +70,7 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
         owner=metadata.owner,
         emulator="",  # it has been started already
         accelerator=metadata.accelerator,
+        by_policy=metadata.by_policy,
     )
     placement = Placement(
         pool=launcher.topology.pool, vcpus=metadata.vcpus, emulator=metadata.emulator, held=metadata.held

@@ -18,7 +18,8 @@ from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import GuestSpec, Mode
 from orchestrator.core.orders import Notice
-from orchestrator.core.plan import PauseGuest, ResumeGuest, StartGuest, StopGuest
+from orchestrator.core.placement import Reason, Refusal
+from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.policy import Policy
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.topology import Topology
@@ -82,18 +83,24 @@ class Engine:
 
         Returns when each exclusive one runs and each shared one takes turns.
         """
-        # The wide and the exclusive choose first: they are the harder to place.
-        ordered = sorted(guests, key=lambda guest: (guest.spec.mode is not Mode.EXCLUSIVE, -guest.spec.cores_needed))
-        requests = [StartGuest(spec=guest.spec, owner=guest.owner) for guest in ordered]
-        refused = [(name, str(why)) for name, why in self._scheduler.refusals(requests, self._driver.now())]
-        refused += [(guest.spec.name, why) for guest in guests if (why := self._backs_off(guest.spec.name))]
+        foreseen = self.foresee(guests)
+        refused = [f"{guest.spec.name}: {what}" for guest, what in foreseen if isinstance(what, Refusal)]
         if refused:
-            raise RefusedError("nothing was started: " + " | ".join(f"{name}: {why}" for name, why in refused))
+            raise RefusedError(f"nothing was started: {' | '.join(refused)}")
         for guest in guests:
             name = guest.spec.name
             self._driver.wanted[name], self._lives[name] = guest, Life(guest.spec)
             self._started[name] = None
-        await all_or_first_failure([self._driver.ask(request) for request in requests])
+        await all_or_first_failure([self._driver.ask(_start_of(guest)) for guest, _ in foreseen])
+
+    def foresee(self, guests: Iterable[Guest]) -> list[tuple[Guest, Plan | Refusal]]:
+        """Return what would come of `start` for each guest, in the order in which they choose; nothing is begun."""
+        # The wide and the exclusive choose first: they are the harder to place.
+        ordered = sorted(guests, key=lambda guest: (guest.spec.mode is not Mode.EXCLUSIVE, -guest.spec.cores_needed))
+        found = self._scheduler.foresee(map(_start_of, ordered), self._driver.now())
+        return [
+            (guest, self._or_backing_off(guest.spec.name, what)) for guest, what in zip(ordered, found, strict=True)
+        ]
 
     async def adopt(self, decode: Callable[[str], GuestSpec]) -> list[str]:
         """Take over what runs already, before `run`; return a line for each guest about which something was done.
@@ -223,12 +230,13 @@ class Engine:
         elif self._scheduler.knows(name):
             await self._driver.ask(StopGuest(name))
 
-    def _backs_off(self, name: str) -> str:
-        """Say so of a guest that the scheduler does not know, since it waits to be restarted."""
+    def _or_backing_off(self, name: str, outcome: Plan | Refusal) -> Plan | Refusal:
+        """Refuse the name of a guest that the scheduler does not know, since it waits to be restarted."""
         if self.state(name) is not State.BACKING_OFF:
-            return ""
-        owner = self._driver.wanted[name].owner
-        return f"guest name: wanted {name}, not in use, available {owner} has a guest of this name, backing-off"
+            return outcome
+        there = f"{self._driver.wanted[name].owner} has a guest of this name, {State.BACKING_OFF}"
+        others = outcome.reasons if isinstance(outcome, Refusal) else ()
+        return Refusal((Reason("guest name", f"{name}, not in use", there), *others))
 
     async def _until_next_event(self) -> None:
         """Return when the scheduler wants a tick."""
@@ -242,6 +250,10 @@ class Engine:
             else:
                 await first_of(stirred, driver.clock.sleep((event - driver.now()) / NANOSECONDS))
             driver.raise_defect()
+
+
+def _start_of(guest: Guest) -> StartGuest:
+    return StartGuest(spec=guest.spec, owner=guest.owner)
 
 
 def require_pool(topology: Topology) -> None:

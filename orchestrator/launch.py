@@ -29,13 +29,17 @@ _UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it."""
+    """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it.
+
+    `by_policy` is of a guest that a policy run starts, and may stop.
+    """
 
     spec: GuestSpec
     specification: str
     owner: str
     emulator: str
     accelerator: Accelerator
+    by_policy: bool = False
 
     def placed(self, placement: Placement, directory: str) -> Domain:
         """Return the domain of this guest on these cores, with its run directory."""
@@ -48,6 +52,7 @@ class Guest:
             emulator=self.emulator,
             directory=directory,
             uuid=self.uuid(directory),
+            by_policy=self.by_policy,
         )
 
     def uuid(self, directory: str) -> str:

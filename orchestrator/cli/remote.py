@@ -26,20 +26,47 @@ from orchestrator.cli.options import (
 def start(
     specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Guest definitions.")],
     count: Annotated[int, typer.Option(min=1, max=1000, help="Guests of each definition.")] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would happen; exit code 3 if it would be refused."),
+    ] = False,
     socket: Socket = None,
     json: JsonFlag = False,
 ) -> None:
     """Start guests under the daemon, all or none; they go on until they are stopped."""
     path = wiring.client.require(socket, "start")
-    started = run_async(wiring.client.start(path, specs, count))
+    started = run_async(wiring.client.start(path, specs, count, dry_run=dry_run))
     for architecture, choice in started["accelerators"].items():
         typer.echo(f"{architecture}: {choice['accelerator']}, since {choice['why']}", err=True)
     if json:
         print_json(started)
-        return
+    elif dry_run:
+        _print_foreseen(started)
+    else:
+        _print_started(started)
+    if dry_run and started["refused"]:
+        raise typer.Exit(3)
+
+
+def _print_started(started: Any) -> None:
     for guest in started["guests"]:
         where = f" on {cores_text(guest['cores'])}" if guest["cores"] else ""
         typer.echo(f"{guest['name']}: {guest['state']}{where}")
+
+
+def _print_foreseen(foreseen: Any) -> None:
+    for guest in foreseen["guests"]:
+        reasons = [
+            f"{each['rule']}: wanted {each['wanted']}, available {each['available']}" for each in guest["refused_by"]
+        ]
+        if reasons:
+            typer.echo(f"{guest['name']}: would be refused: {'; '.join(reasons)}")
+        elif guest["mode"] == "exclusive":
+            typer.echo(f"{guest['name']}: would run on {cores_text(guest['cores'])}")
+        else:
+            typer.echo(f"{guest['name']}: would take turns, launched on {cores_text(guest['cores'])}")
+    if foreseen["refused"]:
+        typer.echo("nothing would be started")
 
 
 def pause(guests: GuestNames, socket: Socket = None, json: JsonFlag = False) -> None:

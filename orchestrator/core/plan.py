@@ -128,22 +128,21 @@ def decide(snapshot: Snapshot, request: Request) -> Plan | Refusal:
             return _resume(snapshot, request, known)
 
 
-def refusals(snapshot: Snapshot, requests: Iterable[StartGuest]) -> list[tuple[str, Refusal]]:
-    """Return which of these starts would be refused, were they asked for one after the other, and why.
+def foresee(snapshot: Snapshot, requests: Iterable[StartGuest]) -> list[Plan | Refusal]:
+    """Return what would be decided about these starts, were they asked for one after the other.
 
     Growth: that of `decide`, for each.
     """
     found = []
     for request in requests:
         outcome = decide(snapshot, request)
-        if isinstance(outcome, Refusal):
-            found.append((request.guest, outcome))
-        else:
-            snapshot = _foresee(snapshot, outcome, request)
+        found.append(outcome)
+        if isinstance(outcome, Plan):
+            snapshot = _once_under_way(snapshot, outcome, request)
     return found
 
 
-def _foresee(snapshot: Snapshot, plan: Plan, request: StartGuest) -> Snapshot:
+def _once_under_way(snapshot: Snapshot, plan: Plan, request: StartGuest) -> Snapshot:
     """Return the snapshot as it will be when a start is under way."""
     known = entry(request, plan)
     gangs = dict(snapshot.gangs)

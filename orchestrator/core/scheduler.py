@@ -17,7 +17,7 @@ from orchestrator.core.handover import Continue, Halt, Phase
 from orchestrator.core.locks import LockState
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal
-from orchestrator.core.plan import Plan, Request, StartGuest, decide, refusals
+from orchestrator.core.plan import Plan, Request, StartGuest, decide, foresee
 from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
 from orchestrator.core.snapshot import Known, Snapshot, Standing
@@ -57,9 +57,9 @@ class Scheduler:
             self._settle(now)
         return outcome
 
-    def refusals(self, requests: Iterable[StartGuest], now: int) -> list[tuple[str, Refusal]]:
-        """Return which of these starts would be refused, one after the other; nothing is begun. See `plan.refusals`."""
-        return refusals(self.snapshot(now), requests)
+    def foresee(self, requests: Iterable[StartGuest], now: int) -> list[Plan | Refusal]:
+        """Return what would be decided about these starts, one after the other, and begin nothing."""
+        return foresee(self.snapshot(now), requests)
 
     def adopt(self, known: Known, cores: tuple[int, ...], now: int, *, running: bool) -> None:
         """Take over a guest that was found, as after a restart; exclusive guests first, for shared ones give way.

@@ -86,7 +86,8 @@ class Api:
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         peer, wanted = self._caller(request), await _body(request, StartRequest)
-        return _json(await self._desk.start(peer, wanted))
+        act = self._desk.foresee if wanted.dry_run else self._desk.start
+        return _json(await act(peer, wanted))
 
     async def _guests(self, request: web.Request) -> web.StreamResponse:
         return _json({"guests": self._desk.guests(self._caller(request))})

@@ -36,9 +36,9 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    async def start(self, definitions: Sequence[Definition], count: int) -> Any:
-        """Start guests; return them, and the accelerators that were chosen."""
-        body = msgspec.json.encode(StartRequest(tuple(definitions), count))
+    async def start(self, definitions: Sequence[Definition], count: int, *, dry_run: bool = False) -> Any:
+        """Start guests; return them, and the accelerators that were chosen. With `dry_run`: what would come of it."""
+        body = msgspec.json.encode(StartRequest(tuple(definitions), count, dry_run))
         return await self._ask("POST", "guests", body)
 
     async def guests(self) -> Any:

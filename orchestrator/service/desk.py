@@ -21,6 +21,7 @@ from orchestrator.service.views import (
     AcceleratorView,
     CoreView,
     ExplanationView,
+    Foreseen,
     GuestDetails,
     GuestView,
     Started,
@@ -28,6 +29,7 @@ from orchestrator.service.views import (
     view_cores,
     view_details,
     view_explanation,
+    view_foreseen,
     view_guest,
     view_starting,
 )
@@ -115,18 +117,16 @@ class Desk:
 
     # What is done.
 
+    async def foresee(self, peer: Peer, request: StartRequest) -> Foreseen:
+        """Say what would come of a start, by the decisions that it would meet now; nothing is begun or written down."""
+        wanted = await self._wanted(peer, request)
+        views = tuple(view_foreseen(guest, outcome) for guest, outcome in self._engine.foresee(wanted.guests))
+        return Foreseen(any(view.refused_by for view in views), views, dict(wanted.accelerators))
+
     async def start(self, peer: Peer, request: StartRequest) -> Started:
         """Start all guests of a request, or none; they belong to the caller."""
-        if request.count < 1 or not 1 <= request.count * len(request.definitions) <= MOST_GUESTS:
-            raise UsageError(f"start: name 1 to {MOST_GUESTS} guests at once")
-        wanted = await asyncio.to_thread(self._definitions.read, request, peer.user)
+        wanted = await self._wanted(peer, request)
         names = [guest.spec.name for guest in wanted.guests]
-        for name in names:
-            owner = self._owner(name)
-            if owner is not None:
-                peer.require(name, owner)
-            if name in self._starting:
-                raise RefusedError(f"{name}: is being started already; use another name")
         self._starting |= {guest.spec.name: guest for guest in wanted.guests}
         await self._carry_out(self._start(wanted.guests), "start", ", ".join(names))
         held = cores_by_holder(self._engine.holders())
@@ -167,6 +167,7 @@ class Desk:
             owner=domain.owner,
             emulator=self._definitions.emulator(domain.spec.architecture),
             accelerator=domain.accelerator,
+            by_policy=domain.by_policy,
         )
         await self._carry_out(self._restart(name, again), "restart", name)
 
@@ -184,6 +185,20 @@ class Desk:
             await asyncio.wait(self._acts, timeout=seconds)
 
     # What these have in common.
+
+    async def _wanted(self, peer: Peer, request: StartRequest) -> Wanted:
+        """Read what a start asks for, and refuse it the names that the caller cannot have."""
+        if request.count < 1 or not 1 <= request.count * len(request.definitions) <= MOST_GUESTS:
+            raise UsageError(f"start: name 1 to {MOST_GUESTS} guests at once")
+        wanted = await asyncio.to_thread(self._definitions.read, request, peer.user)
+        for guest in wanted.guests:
+            name = guest.spec.name
+            owner = self._owner(name)
+            if owner is not None:
+                peer.require(name, owner)
+            if name in self._starting:
+                raise RefusedError(f"{name}: is being started already; use another name")
+        return wanted
 
     async def _start(self, guests: Sequence[Guest]) -> None:
         try:

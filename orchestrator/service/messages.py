@@ -45,10 +45,11 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Start `count` guests of each definition, all of them or none."""
+    """Start `count` guests of each definition, all of them or none; with `dry_run` only say what would come of it."""
 
     definitions: tuple[Definition, ...]
     count: int = 1
+    dry_run: bool = False
 
 
 class ErrorBody(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from orchestrator.core.explain import Explanation
+from orchestrator.core.placement import Refusal
+from orchestrator.core.plan import Plan
 from orchestrator.engine import Engine, Guest, RunningGuest
 
 NANOSECONDS = 1_000_000_000
@@ -32,7 +34,10 @@ class GuestView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuestDetails(GuestView, frozen=True, kw_only=True):
-    """A guest as `show` does: how it ended, if it has, what was seen of it, and its definition."""
+    """A guest as `show` does: how it ended, if it has, what was seen of it, and its definition.
+
+    `by_policy` is of one that a policy run has started.
+    """
 
     ended: str | None = None
     crashed: bool = False
@@ -40,6 +45,7 @@ class GuestDetails(GuestView, frozen=True, kw_only=True):
     last_line: str = ""
     threads: int = 0
     on_reserved: int = 0
+    by_policy: bool = False
     specification: object = None
 
 
@@ -64,6 +70,36 @@ class Started(msgspec.Struct, frozen=True):
     """What a start has brought: the guests, and the accelerator of each architecture."""
 
     guests: tuple[GuestView, ...]
+    accelerators: dict[str, AcceleratorView]
+
+
+class ReasonView(msgspec.Struct, frozen=True):
+    """A rule that refuses: its name, what was wanted of it and what there is."""
+
+    rule: str
+    wanted: str
+    available: str
+
+
+class ForeseenView(msgspec.Struct, frozen=True, kw_only=True):
+    """What would come of a guest's start: where it would be launched, or every rule that refuses it."""
+
+    name: str
+    owner: str
+    architecture: str
+    mode: str
+    accelerator: str
+    cores: tuple[int, ...] = ()
+    vcpus: tuple[int, ...] = ()
+    emulator: tuple[int, ...] = ()
+    refused_by: tuple[ReasonView, ...] = ()
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """What would come of a start, had it not been a dry run; if a guest is `refused`, none would be started."""
+
+    refused: bool
+    guests: tuple[ForeseenView, ...]
     accelerators: dict[str, AcceleratorView]
 
 
@@ -103,6 +139,22 @@ def view_starting(guest: Guest) -> GuestView:
     )
 
 
+def view_foreseen(guest: Guest, outcome: Plan | Refusal) -> ForeseenView:
+    """Show what would come of a guest's start."""
+    placement, reasons = (outcome.placement, ()) if isinstance(outcome, Plan) else (None, outcome.reasons)
+    return ForeseenView(
+        name=guest.spec.name,
+        owner=guest.owner,
+        architecture=guest.spec.architecture,
+        mode=guest.spec.mode,
+        accelerator=guest.accelerator,
+        cores=() if placement is None else placement.held,
+        vcpus=() if placement is None else placement.vcpus,
+        emulator=() if placement is None else placement.emulator,
+        refused_by=tuple(ReasonView(each.rule, each.wanted, each.available) for each in reasons),
+    )
+
+
 def view_guest(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> GuestView:
     """Show a guest that holds these cores now."""
     return GuestView(**_row(guest, state, cores))
@@ -118,6 +170,7 @@ def view_details(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> Gue
         last_line=guest.last_line,
         threads=len(guest.watch.threads),
         on_reserved=len(guest.watch.offenders),
+        by_policy=guest.domain.by_policy,
         specification=json.loads(guest.domain.specification),
     )
 

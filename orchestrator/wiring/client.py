@@ -57,12 +57,12 @@ async def with_client(path: Path, ask: Callable[[Client], Coroutine[Any, Any, _T
         return await ask(client)
 
 
-async def start(path: Path, specs: Sequence[Path], count: int) -> Any:
-    """Start guests of these definitions, which are read here and judged by the daemon."""
+async def start(path: Path, specs: Sequence[Path], count: int, *, dry_run: bool = False) -> Any:
+    """Start guests of these definitions, which are read here and judged by the daemon; or only ask what would come."""
     from orchestrator.service.messages import Definition
 
     definitions = [Definition(text=_text(spec), file=str(spec), directory=str(spec.resolve().parent)) for spec in specs]
-    return await with_client(path, lambda client: client.start(definitions, count))
+    return await with_client(path, lambda client: client.start(definitions, count, dry_run=dry_run))
 
 
 async def act(path: Path, what: str, names: Iterable[str]) -> None:

@@ -167,8 +167,10 @@ def test_who_is_paused_by_its_user_says_so_until_it_is_resumed_and_loses_nothing
 ) -> None:
     async def story() -> None:
         async with side.opened() as hypervisor:
-            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+            by_policy = replace(domain(tmp_path, "beat", ONE), by_policy=True)
+            await hypervisor.start_paused(unpinned(render(by_policy)))
             (before,) = await hypervisor.domains()
+            assert before.metadata.by_policy
             for paused in (True, True, False, False, True):
                 await hypervisor.mark_paused(ONE, paused=paused)
                 (found,) = await hypervisor.domains()

@@ -141,6 +141,7 @@ CASES: Mapping[str, Domain] = {
     **{f"on-crash-{each}": domain(on_crash=each) for each in OnCrash if each is not OnCrash.STOP},
     **{f"clock-stops-{each}": domain(each, vcpus=1, clock=GuestClock.STOPS) for each in Architecture},
     "clock-stops-kvm": domain(boot=KERNEL, accelerator=Accelerator.KVM, clock=GuestClock.STOPS),
+    "by-policy": replace(domain(), by_policy=True),
     "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),
     "many-vcpus-aarch64-kvm": domain(_AARCH64, vcpus=16, accelerator=Accelerator.KVM),
     "odd-characters": replace(

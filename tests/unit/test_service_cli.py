@@ -94,6 +94,34 @@ def test_a_guest_lives_through_all_its_commands(terminal: Terminal) -> None:
     assert [guest["state"] for guest in terminal.json("ps")["guests"]] == ["stopped"]
 
 
+def test_a_dry_run_says_where_guests_would_run_and_starts_none(terminal: Terminal) -> None:
+    exclusive, shared = terminal.write("web", "beat")
+    Path(shared).write_text(definition("beat", mode="shared"))
+    assert terminal.says("start", shared, exclusive, "--dry-run") == [
+        "web: would run on core 2",
+        "beat: would take turns, launched on core 3",
+    ]
+    assert (terminal.json("ps")["guests"], terminal.daemon.host.trace) == ([], [])
+    assert {core["held"] for core in terminal.json("cores")["cores"]} == {False}
+    assert terminal.says("start", exclusive, shared) == ["web: running on core 2", "beat: running on core 3"]
+
+
+def test_a_dry_run_that_would_be_refused_names_every_rule_that_refuses(terminal: Terminal) -> None:
+    wide, small = terminal.write("web", "db")
+    terminal.says("start", wide)
+    Path(wide).write_text(definition(vcpus=9))
+    code, out, _ = terminal("start", wide, small, "--dry-run")
+    assert code == 3
+    told = out.splitlines()
+    assert told[0].startswith("web: would be refused: guest name: wanted web, not in use, available root has a guest")
+    assert "wanted 9" in told[0].partition("; ")[2]
+    assert told[1:] == ["db: would run on core 3", "nothing would be started"]
+    code, out, _ = terminal("start", wide, "--dry-run", "--json")
+    (guest,) = json.loads(out)["guests"]
+    assert (code, guest["refused_by"][0]["rule"], guest["cores"]) == (3, "guest name", [])
+    assert terminal("start", wide)[0] == 3
+
+
 def test_cores_are_shown_as_without_a_daemon(terminal: Terminal) -> None:
     terminal.says("start", *terminal.write("web"))
     rows = {core["id"]: core for core in terminal.json("cores")["cores"]}

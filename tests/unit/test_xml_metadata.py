@@ -42,6 +42,7 @@ def test_every_golden_domain_is_read_back(name: str) -> None:
         vcpus=guest.placement.vcpus,
         emulator=guest.placement.emulator,
         held=guest.placement.held,
+        by_policy=guest.by_policy,
     )
 
 

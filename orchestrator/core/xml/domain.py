@@ -43,6 +43,7 @@ class Domain:
     `owner` is a user name, `specification` the guest definition as canonical JSON (it travels in the metadata),
     `emulator` the QEMU program's path, `directory` the guest's own run directory, in which all sockets, logs
     and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one.
+    `by_policy` guests were started by a policy run, which stops them when they are listed no longer.
     """
 
     spec: GuestSpec
@@ -56,6 +57,7 @@ class Domain:
     priority: int = 0
     ram_file: RamFile | None = None
     window: Window | None = None
+    by_policy: bool = False
 
     @property
     def traits(self) -> ArchitectureTraits:

@@ -15,13 +15,16 @@ VERSION = "1"
 PAUSED = "paused"
 """The element that says so of a guest that its user has paused."""
 
+BY_POLICY = "by-policy"
+"""The element that says so of a guest that a policy run has started."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """What a domain says of itself: whose it is, as what it was defined, and where it was placed.
 
     `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
-    its user has paused it, which a scheduler's preemption is not.
+    its user has paused it, which a scheduler's preemption is not, and `by_policy` whether a policy run started it.
     """
 
     owner: str
@@ -33,6 +36,7 @@ class Metadata:
     held: tuple[int, ...]
     priority: int = 0
     paused: bool = False
+    by_policy: bool = False
 
 
 def metadata_element(domain: Domain) -> Element:
@@ -51,6 +55,8 @@ def metadata_element(domain: Domain) -> Element:
     }
     if domain.priority:
         parts["priority"] = str(domain.priority)
+    if domain.by_policy:
+        parts[BY_POLICY] = ""
     for tag, text in parts.items():
         etree.SubElement(guest, f"{{{NAMESPACE}}}{tag}").text = text
     return element("metadata", guest)
@@ -81,6 +87,7 @@ def read_metadata(guest: Element) -> Metadata | None:
             held=cores("held"),
             priority=int(guest.findtext(f"{{{NAMESPACE}}}priority") or 0),
             paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
+            by_policy=guest.find(f"{{{NAMESPACE}}}{BY_POLICY}") is not None,
         )
     except ValueError:
         return None
