@@ -12,12 +12,14 @@ go out as values, and what became of them comes in as calls; whoever calls does 
              v                     v confirmation       v           confirmed
              .                                      SUSPENDING ------------------> . or HELD
 
-An exclusive guest's hold is kept over a stop (HELD); a shared one's ends with it.
+An exclusive guest's hold is kept over a stop (HELD); a shared one's ends with it. In any phase in which it has its
+hold, further cores can be claimed into it, and some of them released, so that it moves from the ones to the others.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -57,7 +59,8 @@ class Halt(NamedTuple):
 class _Seat:
     """A guest that has cores, or is to have them; `next` are those it is to have after the stop that is under way.
 
-    `awaited` is the number of the act whose confirmation is outstanding, 0 if there is none.
+    `cores` are where it is, or is to be; its hold has them, and while it moves others beside them, of which it still
+    waits for `claimed`. `awaited` is the number of the act whose confirmation is outstanding, 0 if there is none.
     """
 
     cores: tuple[int, ...]
@@ -67,6 +70,7 @@ class _Seat:
     awaited: int = 0
     halting: bool = False
     next: tuple[int, ...] | None = None
+    claimed: tuple[int, ...] = ()
 
     @property
     def token(self) -> int:
@@ -118,7 +122,7 @@ class Handovers:
         return bool(self._granted)
 
     def granted(self) -> list[str]:
-        """Return the guests that have got the locks they asked for by `lock` since the last call."""
+        """Return the guests that have got the locks they asked for by `lock` or `claim` since the last call."""
         granted, self._granted = self._granted, []
         return granted
 
@@ -146,6 +150,35 @@ class Handovers:
     def lock(self, guest: str, cores: tuple[int, ...], now: int) -> None:
         """Take the locks of an exclusive guest's cores as soon as all are free; `granted` tells when."""
         self._sit(guest, _Seat(cores, Phase.ASSIGNED, keeps=True), now)
+
+    def claim(self, guest: str, cores: tuple[int, ...], now: int) -> None:
+        """Take further cores into a guest's hold as soon as all are free; until then it `is_claiming`."""
+        seat = self._seats[guest]
+        seat.claimed = cores
+        if not self._try(guest, seat, now):
+            self._locks.wait(guest, cores)
+
+    def is_claiming(self, guest: str) -> bool:
+        """Whether a guest waits for further cores."""
+        seat = self._seats.get(guest)
+        return seat is not None and bool(seat.claimed)
+
+    def release(self, guest: str, cores: tuple[int, ...], now: int) -> None:
+        """Give back cores of a guest's hold on which it is not, and claim none any more; fine if it has none."""
+        seat = self._seats.get(guest)
+        if seat is None or seat.hold is None:
+            return
+        self._locks.leave(guest)
+        left = set(seat.hold.cores).difference(cores)
+        freed = {*seat.claimed, *seat.hold.cores} - left
+        seat.claimed = ()
+        if left != set(seat.hold.cores):
+            seat.hold = self._locks.shrink(seat.hold, left)
+        self._offer(freed, now)
+
+    def settle(self, guest: str, cores: tuple[int, ...]) -> None:
+        """Note that a guest's threads are on these cores now, which its hold has."""
+        self._seats[guest].cores = self._pinned[guest] = cores
 
     def resume(self, guest: str, now: int) -> None:
         """Let the vCPUs of a guest that holds its cores run."""
@@ -225,8 +258,14 @@ class Handovers:
             self._locks.wait(guest, seat.cores)
 
     def _try(self, guest: str, seat: _Seat, now: int) -> bool:
-        if not self._locks.could_acquire(guest, seat.cores):
+        if not self._locks.could_acquire(guest, seat.claimed or seat.cores):
             return False
+        if seat.hold is not None:
+            more = self._locks.extend(seat.hold, seat.claimed)
+            assert isinstance(more, Hold)
+            seat.hold, seat.claimed = more, ()
+            self._granted.append(guest)
+            return True
         hold = self._locks.acquire(guest, seat.cores, now)
         assert isinstance(hold, Hold)
         seat.hold = hold
@@ -256,11 +295,17 @@ class Handovers:
     def _drop(self, guest: str, now: int) -> None:
         """Take a guest's seat away, and let those try that waited for its cores."""
         seat = self._seats.pop(guest)
-        if seat.hold is None:
+        if seat.hold is None or seat.claimed:
             self._locks.leave(guest)
+        if seat.hold is None:
+            self._offer(seat.cores, now)
         else:
             self._locks.release(seat.hold)
-        for core in seat.cores:
+            self._offer((*seat.hold.cores, *seat.claimed), now)
+
+    def _offer(self, cores: Iterable[int], now: int) -> None:
+        """Let those try that wait for cores which may be free now."""
+        for core in cores:
             waiter = self._locks.next_for(core)
             if waiter is not None:
                 self._try(waiter, self._seats[waiter], now)

@@ -49,8 +49,8 @@ class Locks:
     """The locks of a pool's cores.
 
     Mutable, because a copy of a thousand locks for each hand-over would cost more than the decision behind it;
-    it changes only through `acquire`, `release`, `wait` and `leave`, and `snapshot` gives its value. Its one
-    writer is the scheduler. Each call grows with the cores it names, none with the cores there are.
+    it changes only through `acquire`, `extend`, `shrink`, `release`, `wait` and `leave`, and `snapshot` gives its
+    value. Its one writer is the scheduler. Each call grows with the cores it names, none with the cores there are.
     """
 
     def __init__(self, pool: Pool, state: LockState = LockState()) -> None:
@@ -108,6 +108,22 @@ class Locks:
             del self._by_core[core]
         return True
 
+    def extend(self, hold: Hold, cores: Iterable[int]) -> Hold | Busy:
+        """Take the locks of further cores into a hold that is current, all or none; as `acquire` otherwise."""
+        more = self.acquire(hold.holder, cores, hold.since)
+        if isinstance(more, Busy):
+            return more
+        return self._replace(hold, (*hold.cores, *more.cores))
+
+    def shrink(self, hold: Hold, cores: Iterable[int]) -> Hold:
+        """Keep these cores of a hold that is current, at least one, and give the others back."""
+        kept = frozenset(cores).intersection(hold.cores)
+        if not kept or not self.is_current(hold):
+            raise UsageError(f"{hold.holder}: of a hold that stands at least one core is kept; `release` ends it")
+        for core in kept.symmetric_difference(hold.cores):
+            del self._by_core[core]
+        return self._replace(hold, kept)
+
     def is_current(self, hold: Hold) -> bool:
         """Whether this very hold still stands; a former holder that acts late is told no."""
         return self._by_core.get(hold.cores[0]) == hold
@@ -117,7 +133,7 @@ class Locks:
         return self._by_core.get(core)
 
     def holds(self, holder: str) -> tuple[Hold, ...]:
-        """Return a guest's holds by token; more than one only while it moves. Growth: linear in the cores held."""
+        """Return a guest's holds by token. Growth: linear in the cores held."""
         return tuple(hold for hold in self._holds() if hold.holder == holder)
 
     def wait(self, waiter: str, cores: Iterable[int]) -> None:
@@ -153,6 +169,13 @@ class Locks:
     def snapshot(self) -> LockState:
         """Return the present state as a value. Growth: n log n in the holds."""
         return LockState(tuple(self._holds()), tuple(self._waits.items()), self._last_token)
+
+    def _replace(self, hold: Hold, cores: Iterable[int]) -> Hold:
+        """Have a hold on these cores, all of which are its holder's, in place of those that it had."""
+        self._last_token += 1
+        new = Hold(hold.holder, tuple(sorted(cores)), hold.since, self._last_token)
+        self._by_core |= dict.fromkeys(new.cores, new)
+        return new
 
     def _holds(self) -> list[Hold]:
         return sorted(set(self._by_core.values()), key=lambda hold: hold.token)

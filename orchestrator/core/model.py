@@ -214,6 +214,7 @@ _GRACE = Duration.parse("10 s")
 class GuestSpec:
     """One guest definition. `memory` is in bytes; paths are as the guest's host opens them.
 
+    An exclusive guest can be given up to `max_vcpus` while it runs, if that is set, and be brought back to `vcpus`.
     A guest that runs for `heartbeat_limit` of its own time without a new line on its serial port is in trouble.
     """
 
@@ -240,6 +241,12 @@ class GuestSpec:
     restart: RestartRules | None = None
     heartbeat_limit: Duration | None = None
     stop_grace: Duration | None = None
+    max_vcpus: int | None = None
+
+    @property
+    def most_vcpus(self) -> int:
+        """Return how many vCPUs the guest can be grown to."""
+        return self.max_vcpus or self.vcpus
 
     @property
     def cores_needed(self) -> int:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from orchestrator.core.handover import Continue, Halt
-from orchestrator.core.steps import End, Launch
+from orchestrator.core.steps import End, Launch, Reseat
 
 
 class Freeze(NamedTuple):
@@ -21,7 +21,7 @@ class Kill(NamedTuple):
     guest: str
 
 
-Order: TypeAlias = Launch | End | Continue | Halt | Freeze | Kill
+Order: TypeAlias = Launch | Reseat | End | Continue | Halt | Freeze | Kill
 
 
 class Happening(StrEnum):
@@ -32,6 +32,7 @@ class Happening(StrEnum):
     ENLISTED = "takes turns"
     DISCHARGED = "takes no turns"
     RESIZED = "shared pool resized"
+    RESEATED = "has these cores"
     DONE = "done"
     UNDONE = "undone"
     WITHDRAWN = "withdrawn"

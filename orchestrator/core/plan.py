@@ -12,71 +12,46 @@ from dataclasses import dataclass, replace
 
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GuestSpec, Mode, NumaWish, SmtWish
+from orchestrator.core.moves import move, resize
 from orchestrator.core.placement import Placement, Reason, Refusal, SharedFloor, place_in, seat
 from orchestrator.core.poolindex import PoolIndex
+from orchestrator.core.requests import MoveGuest, PauseGuest, Request, ResizeGuest, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.snapshot import Known, Snapshot, Standing, gang_width
 from orchestrator.core.steps import (
     Act,
     Change,
+    Claim,
     Discharge,
     End,
     Enlist,
     Forget,
     Launch,
     Lock,
+    Release,
     Restore,
     Resume,
+    Step,
     Suspend,
     Unlock,
     Withhold,
 )
 from orchestrator.errors import UsageError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartGuest:
-    """Start a guest of this definition for its owner, in a priority class (the higher goes first)."""
-
-    spec: GuestSpec
-    owner: str
-    priority: int = 0
-
-    @property
-    def guest(self) -> str:
-        """Return the guest's name."""
-        return self.spec.name
-
-
-@dataclass(frozen=True, slots=True)
-class StopGuest:
-    """End a guest and forget it."""
-
-    guest: str
-
-
-@dataclass(frozen=True, slots=True)
-class PauseGuest:
-    """Let a guest stand still until it is resumed; a shared one gets no turns, an exclusive one keeps its cores."""
-
-    guest: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeGuest:
-    """Let a paused guest go on."""
-
-    guest: str
-
-
-Request = StartGuest | StopGuest | PauseGuest | ResumeGuest
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step and what takes it back; nothing where there is nothing to take back, or nothing can."""
-
-    do: Change | Act
-    undo: Change | Act | None = None
+__all__ = [
+    "MoveGuest",
+    "PauseGuest",
+    "Plan",
+    "Request",
+    "ResizeGuest",
+    "ResumeGuest",
+    "StartGuest",
+    "Step",
+    "StopGuest",
+    "aftermath",
+    "decide",
+    "entry",
+    "refusals",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +62,9 @@ class Plan:
     steps: tuple[Step, ...] = ()
 
     @property
-    def locks(self) -> tuple[Lock | Unlock, ...]:
+    def locks(self) -> tuple[Lock | Unlock | Claim | Release, ...]:
         """The lock changes among the steps."""
-        return tuple(step.do for step in self.steps if isinstance(step.do, Lock | Unlock))
+        return tuple(step.do for step in self.steps if isinstance(step.do, Lock | Unlock | Claim | Release))
 
     @property
     def acts(self) -> tuple[Act, ...]:
@@ -126,6 +101,11 @@ def decide(snapshot: Snapshot, request: Request) -> Plan | Refusal:
             return Plan(request, tuple(_pause(request.guest, known)))
         case ResumeGuest():
             return _resume(snapshot, request, known)
+        case MoveGuest():
+            steps = move(snapshot, request, known)
+        case ResizeGuest():
+            steps = resize(snapshot, request, known)
+    return steps if isinstance(steps, Refusal) else Plan(request, steps)
 
 
 def foresee(snapshot: Snapshot, requests: Iterable[StartGuest]) -> list[Plan | Refusal]:

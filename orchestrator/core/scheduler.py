@@ -21,7 +21,7 @@ from orchestrator.core.plan import Plan, Request, StartGuest, decide, foresee
 from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
 from orchestrator.core.snapshot import Known, Snapshot, Standing
-from orchestrator.core.steps import Launch
+from orchestrator.core.steps import Launch, Reseat
 from orchestrator.core.topology import Topology
 from orchestrator.core.turnover import Turnover
 from orchestrator.core.works import Works
@@ -93,6 +93,8 @@ class Scheduler:
                 self._turnover.halted(order, now)
             case Launch():
                 self._turnover.handovers.launched(guest, order.placement.held)
+            case Reseat():
+                self._works.reseated(order, now)
         if guest in self._works:
             self._works.drive(guest, now, order)
         self._settle(now)
@@ -100,10 +102,13 @@ class Scheduler:
     def failed(self, order: Order, why: str, now: int, *, unknown: bool = False) -> None:
         """Note that an act has failed, or that its outcome is `unknown`.
 
-        A launch that has failed is undone with its plan; any other guest that did not obey is quarantined.
+        A launch or a move that has failed is undone with its plan; a guest whose move may or may not have been keeps
+        the cores of both places; any other guest that did not obey is quarantined.
         """
         guest = order.guest
-        if isinstance(order, Launch) and not unknown and guest in self._works:
+        if isinstance(order, Reseat):
+            self._not_reseated(order, why, now, unknown=unknown)
+        elif isinstance(order, Launch) and not unknown and guest in self._works:
             self._works.take_back(guest, why, now)
         elif not isinstance(order, Freeze | Kill):
             self._quarantine(guest, why, now)
@@ -190,6 +195,13 @@ class Scheduler:
         return explain(self.snapshot(now), timetable, guest)
 
     # Guests that do not obey.
+
+    def _not_reseated(self, order: Reseat, why: str, now: int, *, unknown: bool) -> None:
+        guest = order.guest
+        if self._works.awaits(order):
+            (self._works.leave if unknown else self._works.take_back)(guest, why, now)
+        elif guest in self._books and not self._is_quarantined(guest) and guest not in self._works and not unknown:
+            self._works.shed(guest, now)  # it was withdrawn meanwhile
 
     def _is_quarantined(self, guest: str) -> bool:
         return guest in self._books and self._books[guest].standing is Standing.QUARANTINED

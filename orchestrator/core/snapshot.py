@@ -26,6 +26,8 @@ class Standing(StrEnum):
     PAUSING = "pausing"
     PAUSED = "paused"
     RESUMING = "resuming"
+    MOVING = "moving"
+    RESIZING = "resizing"
     STOPPING = "stopping"
     QUARANTINED = "quarantined"
 

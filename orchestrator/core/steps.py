@@ -39,6 +39,22 @@ class Unlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the locks of these cores beside those that a guest holds, as soon as all their holders have stopped."""
+
+    guest: str
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give back the locks of these of a guest's cores, or leave the queue for them."""
+
+    guest: str
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Enlist:
     """Let a guest take turns (again)."""
 
@@ -85,11 +101,27 @@ class Suspend:
 
 
 @dataclass(frozen=True, slots=True)
+class Reseat:
+    """Give a guest as many vCPUs as this placement has cores for, and prove that all its threads are there."""
+
+    guest: str
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """End a guest's process and clear away what it leaves."""
 
     guest: str
 
 
-Change = Withhold | Restore | Lock | Unlock | Enlist | Discharge | Forget
-Act = Launch | Resume | Suspend | End
+Change = Withhold | Restore | Lock | Unlock | Claim | Release | Enlist | Discharge | Forget
+Act = Launch | Resume | Suspend | Reseat | End
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step and what takes it back; nothing where there is nothing to take back, or nothing can."""
+
+    do: Change | Act
+    undo: Change | Act | None = None

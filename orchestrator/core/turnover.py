@@ -115,6 +115,11 @@ class Turnover:
             if stop is not None:
                 self.rotation.charge(stop, ran)
 
+    def reseated(self, guest: str, cores: tuple[int, ...], now: int) -> None:
+        """Note that an exclusive guest's threads are on these cores of its hold now."""
+        self.handovers.settle(guest, cores)
+        self._tell(Happening.RESEATED, guest, now, cores)
+
     def gone(self, guest: str, now: int) -> None:
         """Note that a guest's process is no more."""
         if guest in self._began:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from orchestrator.core.books import Books
 from orchestrator.core.handover import Phase
 from orchestrator.core.orders import Happening, Notice, Order
-from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest, aftermath, entry
+from orchestrator.core.plan import Plan, aftermath, entry
+from orchestrator.core.requests import MoveGuest, PauseGuest, ResizeGuest, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.sharing import Guest
 from orchestrator.core.snapshot import Known, Standing, gang_width
 from orchestrator.core.steps import (
     Act,
     Change,
+    Claim,
     Discharge,
     End,
     Enlist,
     Forget,
     Launch,
     Lock,
+    Release,
+    Reseat,
     Restore,
     Resume,
     Suspend,
@@ -29,7 +34,13 @@ from orchestrator.core.steps import (
 from orchestrator.core.turnover import Turnover
 from orchestrator.errors import UsageError
 
-_UNDER_WAY = {StopGuest: Standing.STOPPING, PauseGuest: Standing.PAUSING, ResumeGuest: Standing.RESUMING}
+_UNDER_WAY = {
+    StopGuest: Standing.STOPPING,
+    PauseGuest: Standing.PAUSING,
+    ResumeGuest: Standing.RESUMING,
+    MoveGuest: Standing.MOVING,
+    ResizeGuest: Standing.RESIZING,
+}
 _AFTERWARDS = {StartGuest: Standing.ACTIVE, PauseGuest: Standing.PAUSED, ResumeGuest: Standing.ACTIVE}
 
 
@@ -102,6 +113,34 @@ class Works:
         work.steps, work.begun, work.failure = deque(work.plan.undo(work.done)), False, why
         self.drive(guest, now)
 
+    def leave(self, guest: str, why: str, now: int) -> None:
+        """Carry a move out no further whose outcome is not known: the guest keeps all cores where it may be now."""
+        work = self._works[guest]
+        stopped = any(isinstance(step.do, Suspend) for step in work.plan.steps[: work.done])
+        work.steps, work.begun, work.failure = deque([Resume(guest)] if stopped else ()), False, why
+        self.drive(guest, now)
+
+    def awaits(self, order: Order) -> bool:
+        """Whether this is the act that a guest's plan waits for."""
+        work = self._works.get(order.guest)
+        return work is not None and work.begun and work.steps[0] == order
+
+    def reseated(self, order: Reseat, now: int) -> None:
+        """Note that a guest is on a placement now, whether its plan still waits for that or not."""
+        guest, placement = order.guest, order.placement
+        self._books.enter(guest, replace(self._books[guest], placement=placement))
+        self._turnover.reseated(guest, placement.held, now)
+        if guest not in self._works:
+            self.shed(guest, now)
+
+    def shed(self, guest: str, now: int) -> None:
+        """Give all cores on that a guest keeps beside those of its placement, and claim no others."""
+        known = self._books[guest]
+        beyond = tuple(sorted(set(known.kept).difference(known.placement.held)))
+        if beyond:
+            for change in (Release(guest, beyond), Restore(beyond)):
+                self._take(guest, change, now)
+
     def adopt(self, guest: str, known: Known, cores: tuple[int, ...], now: int, *, running: bool) -> None:
         """Put a guest into the books that was found, on these cores if it runs or keeps them.
 
@@ -130,9 +169,11 @@ class Works:
         known = self._books[guest]
         if known.standing in (Standing.STOPPING, Standing.QUARANTINED):
             return
-        if guest in self._works:
-            self.drop(guest)
+        work = self._works.pop(guest, None)
+        if work is not None:
             self._turnover.notices.append(Notice(Happening.UNDONE, guest, now, why=why))
+            if known.exclusive and not (work.begun and isinstance(work.steps[0], Reseat)):  # else it is told of later
+                self.shed(guest, now)
         if known.exclusive:
             self._turnover.handovers.halt(guest, now)
         elif known.standing is not Standing.PAUSED:
@@ -161,8 +202,10 @@ class Works:
     def _is_taken(self, guest: str, step: Change | Act, done: Order | None) -> bool:
         phase = self._turnover.handovers.phase(guest)
         match step:
-            case Launch() | End():
+            case Launch() | Reseat() | End():
                 return done == step
+            case Claim():
+                return not self._turnover.handovers.is_claiming(guest)
             case Lock():
                 return phase is Phase.HELD
             case Resume():
@@ -176,7 +219,7 @@ class Works:
         if work.failure and work.before is None:
             self._books.strike(guest)
         elif guest in self._books:
-            standing = work.before if work.failure else _AFTERWARDS.get(type(work.plan.request))
+            standing = work.before if work.failure else _AFTERWARDS.get(type(work.plan.request), work.before)
             self._books.move(guest, standing or Standing.ACTIVE)
         what = Happening.UNDONE if work.failure else Happening.DONE
         self._turnover.notices.append(Notice(what, guest, now, why=work.failure))
@@ -185,7 +228,7 @@ class Works:
         handovers = self._turnover.handovers
         self.changed = True
         match step:
-            case Launch() | End():
+            case Launch() | Reseat() | End():
                 self.orders.append(step)
             case Resume():
                 handovers.resume(guest, now)
@@ -198,10 +241,15 @@ class Works:
         turnover, books = self._turnover, self._books
         match step:
             case Withhold(cores):
+                self._keep(guest, {*books[guest].kept, *cores})
                 self.share(books.shared.difference(cores), now)
             case Restore(cores):
-                books.enter(guest, replace(books[guest], kept=()))
+                self._keep(guest, set(books[guest].kept).difference(cores))
                 self.share(books.shared.union(cores), now)
+            case Claim(_, cores):
+                turnover.handovers.claim(guest, cores, now)
+            case Release(_, cores):
+                turnover.handovers.release(guest, cores, now)
             case Lock(_, cores):
                 turnover.handovers.lock(guest, cores, now)
             case Unlock():
@@ -213,6 +261,9 @@ class Works:
             case Forget():
                 turnover.forget(guest, now)
                 books.strike(guest)
+
+    def _keep(self, guest: str, cores: Iterable[int]) -> None:
+        self._books.enter(guest, replace(self._books[guest], kept=tuple(sorted(cores))))
 
     def _as_sharer(self, guest: str) -> Guest:
         known = self._books[guest]

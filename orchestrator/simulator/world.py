@@ -17,7 +17,7 @@ from orchestrator.core.orders import Freeze, Happening, Kill, Order
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import StartGuest, StopGuest
 from orchestrator.core.scheduler import Scheduler
-from orchestrator.core.steps import End, Launch
+from orchestrator.core.steps import End, Launch, Reseat
 from orchestrator.simulator.scenario import Arrival, Costs, Failure, FailureKind, Scenario, arrivals
 from orchestrator.simulator.scribe import Outcome, Scribe
 
@@ -57,6 +57,8 @@ class _FakeHypervisor:
                 return None if order.guest in self.hanging else self._draw(costs.stop)
             case Launch():
                 return self._draw(costs.start)
+            case Reseat():
+                return self._draw(costs.repin)
             case End() | Kill():
                 return self._draw(costs.stop)
             case Freeze():

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from orchestrator.core.handover import Handovers
 from orchestrator.core.locks import Busy, Hold, Locks
+from orchestrator.core.placement import Refusal
+from orchestrator.core.plan import MoveGuest, Plan, Request
 from orchestrator.core.policy import Policy
 from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.steps import Release
 from orchestrator.core.topology import Topology
 from tests.unit.rotation_flaws import BackfillsForEver
 
@@ -44,3 +48,28 @@ class ForgetsCores(Scheduler):
 
     def gone(self, guest: str, why: str, now: int) -> None:
         pass
+
+
+class _Hasty(Handovers):
+    def is_claiming(self, guest: str) -> bool:  # noqa: ARG002
+        return False
+
+
+class MovesWithoutLocks(Scheduler):
+    """Moves a guest to cores that it has not got yet."""
+
+    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
+        super().__init__(topology, policy, weights)
+        self._turnover.handovers = _Hasty(Locks(topology.pool), policy.rotation.confirm)
+
+
+class LeavesTooEarly(Scheduler):
+    """Gives one of a guest's old cores on although it is told only that it is to move."""
+
+    def request(self, request: Request, now: int) -> Plan | Refusal:
+        outcome = super().request(request, now)
+        if isinstance(request, MoveGuest) and isinstance(outcome, Plan):
+            for lock in outcome.locks:
+                if isinstance(lock, Release):
+                    self._turnover.handovers.release(lock.guest, lock.cores[:1], now)
+        return outcome

@@ -20,7 +20,7 @@ from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Plan, Request
 from orchestrator.core.policy import CorePolicy, Policy, RotationPolicy
 from orchestrator.core.scheduler import Scheduler
-from orchestrator.core.steps import End, Launch
+from orchestrator.core.steps import End, Launch, Reseat
 from orchestrator.core.topology import Topology
 
 MS = 1_000_000
@@ -28,13 +28,15 @@ ROTATION = RotationPolicy(handover=Duration(10 * MS), patience=Duration(300 * MS
 POLICY = Policy(rotation=ROTATION)
 
 
-def host(cpus: int, threads: int = 1) -> Topology:
-    """A host of so many logical CPUs in one node; siblings are numbered next to each other."""
+def host(cpus: int, threads: int = 1, nodes: int = 1) -> Topology:
+    """A host of so many logical CPUs, of which each node has as many; siblings are numbered next to each other."""
+    share = cpus // nodes
+    rows = {f"node/node{node}/cpulist": f"{node * share}-{node * share + share - 1}" for node in range(nodes)}
     siblings = {
         f"cpu/cpu{cpu}/topology/thread_siblings_list": f"{cpu - cpu % threads}-{cpu - cpu % threads + threads - 1}"
         for cpu in range(cpus)
     }
-    return discover({"cpu/online": f"0-{cpus - 1}", **siblings})
+    return discover({"cpu/online": f"0-{cpus - 1}", **siblings, **(rows if nodes > 1 else {})})
 
 
 def spec(name: str, vcpus: int = 1, *, exclusive: bool = False, weight: int = 100) -> GuestSpec:
@@ -46,6 +48,7 @@ def spec(name: str, vcpus: int = 1, *, exclusive: bool = False, weight: int = 10
         boot=PayloadBoot(payload="none"),
         mode=Mode.EXCLUSIVE if exclusive else Mode.SHARED,
         weight=weight,
+        max_vcpus=4 if exclusive and vcpus < 4 else None,
     )
 
 
@@ -55,7 +58,10 @@ def floor(cores: int) -> Policy:
 
 @dataclass
 class World:
-    """`faults` collects what went wrong; `deaf` guests confirm no stop, launches of `unlucky` ones fail."""
+    """`faults` collects what went wrong; `deaf` guests confirm no stop, launches and moves of `unlucky` ones fail.
+
+    Of a move of a `vague` one nobody knows whether it came to anything.
+    """
 
     scheduler: Scheduler
     topology: Topology
@@ -68,6 +74,7 @@ class World:
     may_run: dict[int, str] = field(default_factory=dict)
     deaf: set[str] = field(default_factory=set)
     unlucky: set[str] = field(default_factory=set)
+    vague: set[str] = field(default_factory=set)
     prompt: bool = True
     _waiting: list[tuple[int, int, Order]] = field(default_factory=list)
 
@@ -124,11 +131,23 @@ class World:
             self._check(order)
             if not isinstance(order, Freeze) and not (isinstance(order, Halt) and order.guest in self.deaf):
                 heappush(self._waiting, (self.now + next(self.delays), len(self.log), order))
+        self._check_books()
         for notice in self.scheduler.notices():
             self.notices.append(notice)
             late = notice.what is Happening.TURN_BEGAN and notice.latest and notice.at > notice.latest
             if late and self.prompt:
                 self.faults.append(f"wait bound: {notice}")
+
+    def _check_books(self) -> None:
+        """Who may run on a core holds its lock, and what a guest keeps is nobody else's."""
+        holders = {core: hold.holder for hold in self.scheduler.locks().holds for core in hold.cores}
+        for core, guest in self.may_run.items():
+            if holders.get(core) != guest:
+                self.faults.append(f"locks: {guest} may run on core {core} at {self.now}, held by {holders.get(core)}")
+        snapshot = self.scheduler.snapshot(self.now)
+        everybodys = [core for known in snapshot.guests.values() for core in known.kept] + sorted(snapshot.shared)
+        if sorted(everybodys) != sorted(snapshot.pool.cores):
+            self.faults.append(f"books: cores {everybodys} at {self.now}")
 
     def _check(self, order: Order) -> None:
         if isinstance(order, Continue):
@@ -142,11 +161,26 @@ class World:
             self.may_run |= dict.fromkeys(order.cores, order.guest)
         elif isinstance(order, Launch) and order.guest in self.alive:
             self.faults.append(f"order: {order} at {self.now}, but it is there")
+        elif isinstance(order, Reseat):
+            cores = order.placement.held
+            if set(cores) - self.locked(order.guest):
+                self.faults.append(f"locks first: {order} at {self.now}, but it holds {self.locked(order.guest)}")
+            if order.guest in self.may_run.values():  # a resize: it may be on all of them from now on
+                self.may_run |= dict.fromkeys(cores, order.guest)
+
+    def locked(self, guest: str) -> set[int]:
+        """The cores whose locks a guest holds."""
+        return {core for hold in self.scheduler.locks().holds if hold.holder == guest for core in hold.cores}
 
     def _confirm(self, order: Order) -> None:
         guest = order.guest
         if isinstance(order, Launch) and guest in self.unlucky:
             self.scheduler.failed(order, "no such disk", self.now)
+            return
+        if isinstance(order, Reseat) and guest in self.alive and guest in self.unlucky | self.vague:
+            if guest not in self.vague and guest in self.may_run.values() and self.scheduler.knows(guest):
+                self._is_on(guest, self.scheduler.snapshot(self.now).guests[guest].placement.held)
+            self.scheduler.failed(order, "no such core", self.now, unknown=guest in self.vague)
             return
         if isinstance(order, Launch):
             self.alive.add(guest)
@@ -154,12 +188,18 @@ class World:
             return
         if isinstance(order, Halt):
             self._stands_still(guest)
+        if isinstance(order, Reseat) and guest in self.may_run.values():
+            self._is_on(guest, order.placement.held)
         if isinstance(order, End | Kill):
             self._dies(guest)
         if isinstance(order, Kill):
             self.scheduler.gone(guest, "killed", self.now)
         else:
             self.scheduler.done(order, self.now)
+
+    def _is_on(self, guest: str, cores: tuple[int, ...]) -> None:
+        self._stands_still(guest)
+        self.may_run |= dict.fromkeys(cores, guest)
 
     def _stands_still(self, guest: str) -> None:
         self.may_run = {core: other for core, other in self.may_run.items() if other != guest}
@@ -174,8 +214,9 @@ def world(
     *,
     policy: Policy = POLICY,
     threads: int = 1,
+    nodes: int = 1,
     delays: Sequence[int] = (2 * MS,),
     kind: type[Scheduler] = Scheduler,
 ) -> World:
-    topology = host(cpus, threads)
+    topology = host(cpus, threads, nodes)
     return World(kind(topology, policy), topology, cycle(delays))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.plan import PauseGuest, Request, ResumeGuest, StartGuest, StopGuest
+from orchestrator.core.plan import MoveGuest, PauseGuest, Request, ResizeGuest, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.steps import Launch
 from tests.unit.scheduler_flaws import ForgetsCores, NeverAsksTheLocks, Starves
@@ -27,9 +27,11 @@ class Act:
     exclusive: bool
 
 
+KINDS = ["start", "start", "start", "start", "stop", "pause", "resume", "crash", "deaf", "unlucky"]
+KINDS += ["move", "move", "resize", "vague"]
 ACTS = st.builds(
     Act,
-    kind=st.sampled_from(["start", "start", "start", "start", "stop", "pause", "resume", "crash", "deaf", "unlucky"]),
+    kind=st.sampled_from(KINDS),
     after=st.sampled_from([0, 1, 3, 40, 113, 250]),
     number=st.integers(0, 9),
     vcpus=st.integers(1, 4),
@@ -48,12 +50,17 @@ def play(
         name = f"g{act.number}"
         if act.kind in REQUESTS and host.scheduler.knows(name):
             host.ask(REQUESTS[act.kind](name))
+        elif act.kind == "move" and host.scheduler.knows(name):
+            place = tuple(range(2 + act.vcpus, 8))[: act.vcpus]
+            host.ask(MoveGuest(name, place if act.exclusive else ()))
+        elif act.kind == "resize" and host.scheduler.knows(name):
+            host.ask(ResizeGuest(name, act.vcpus))
         elif act.kind == "start":
             host.unlucky.discard(name)
             host.ask(StartGuest(spec=spec(name, act.vcpus, exclusive=act.exclusive), owner=f"o{act.number % 3}"))
         elif act.kind == "crash":
             host.crash(name)
-        elif act.kind in ("deaf", "unlucky") and not prompt:
+        elif act.kind in ("deaf", "unlucky", "vague") and not prompt:
             getattr(host, act.kind).add(name)
         host.prompt &= prompt
     host.run(2000)
