@@ -1,9 +1,10 @@
 """TOML tables -> frozen dataclasses, and back to plain data: driven by type hints, collecting every fault.
 
-Nothing here knows what is being described: dataclasses come with a `Schema` that spells and judges them.
-No file is opened. A field may be text, a whole number, a flag, a `StrEnum`, a `Schema.words` type, a
-dataclass, a union of dataclasses told apart by their required keys, or a tuple of dataclasses; any of them
-optional. Everything is O(length of the text), but for the spelling suggestions of at most `MOST_FAULTS` keys.
+Nothing here knows what is being described: dataclasses come with a `Schema` that spells and judges them. No file is
+opened. A field may be text, a whole number, a flag, a `StrEnum`, a `Schema.words` type, a dataclass, a union of
+dataclasses told apart by their required keys, a tuple or a mapping by name of any of these, or a `Schema.partials`
+type; any of them optional. Everything is O(length of the text), but for the spelling suggestions of at most
+`MOST_FAULTS` keys.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 
 from orchestrator.errors import Fault, InvalidFileError
 from orchestrator.toml_lines import KeyPath, TomlLimitError, dotted, key_lines, line_of
+from orchestrator.toml_trees import leaves, nested
 
 MOST_BYTES = 256 * 1024
 MOST_FAULTS = 50
@@ -56,11 +58,14 @@ class Schema:
     words for such text, which has at most `MOST_SHOWN` characters.
     `checks`: the rules of each dataclass, called with the values of the named fields once all of them are
     readable; the keys of their faults are relative to the table.
+    `partials`: types that are made of pairs (key path, value), each with the dataclass of which they take any part;
+    that part is not judged by itself.
     """
 
     keys: Mapping[tuple[type, str], str]
     words: Mapping[type, str]
     checks: Mapping[type, Sequence[tuple[tuple[str, ...], Check]]]
+    partials: Mapping[type, type] = field(default_factory=dict)
 
     def key(self, cls: type, part: Field[Any]) -> str:
         """Return what a file calls a field."""
@@ -129,8 +134,12 @@ def plain(value: Any, schema: Schema) -> Any:
     if is_dataclass(value):
         pairs = ((schema.key(type(value), part), getattr(value, part.name)) for part in fields(value))
         return {key: plain(item, schema) for key, item in pairs if item is not None}
+    if type(value) in schema.partials:
+        return nested((path, plain(item, schema)) for path, item in value)
     if isinstance(value, tuple):
         return [plain(item, schema) for item in value]
+    if isinstance(value, Mapping):
+        return {key: plain(item, schema) for key, item in value.items()}
     return str(value) if type(value) in schema.words else value
 
 
@@ -151,7 +160,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 def _parse(hint: Any, value: object) -> object:
     """Read a `Schema.words` type for msgspec; an error without words means that it is no such text."""
-    if not isinstance(value, str) or len(value) > MOST_SHOWN:
+    if not isinstance(value, str) or len(value) > MOST_SHOWN or not hasattr(hint, "parse"):
         raise TypeError
     return hint.parse(value)
 
@@ -163,6 +172,7 @@ class _Reader:
         self._schema = schema
         self._lines = lines
         self._words = {**_WORDS, **schema.words}
+        self._judges = True
         self.faults: list[Fault] = []
 
     def table(self, cls: type[T], table: Table, at: KeyPath, family: Sequence[type] = ()) -> T | None:
@@ -188,10 +198,13 @@ class _Reader:
 
     def _value(self, hint: Any, raw: object, at: KeyPath) -> Any:
         members = _members(hint)
-        first = members[0]
-        if is_dataclass(first) and isinstance(raw, dict):
-            return self.table(members[0], raw, at) if len(members) == 1 else self._one_of(members, raw, at)
-        if get_origin(first) is tuple and isinstance(raw, list):
+        first, kind = members[0], get_origin(members[0])
+        if isinstance(raw, dict) and (is_dataclass(first) or first in self._schema.partials):
+            return self._inner(members, raw, at)
+        if kind is Mapping and isinstance(raw, dict):
+            values = {key: self._value(get_args(first)[1], item, (*at, key)) for key, item in raw.items()}
+            return None if None in values.values() else values
+        if kind is tuple and isinstance(raw, list):
             items = [self._value(get_args(first)[0], item, (*at, index)) for index, item in enumerate(raw)]
             return None if None in items else tuple(items)
         try:
@@ -199,6 +212,18 @@ class _Reader:
         except msgspec.ValidationError as error:
             own_words = str(error.__cause__ or "")
             return self._put(dotted(at), own_words or f"{shown(raw)} is not {self._wanted(hint, at)}")
+
+    def _inner(self, members: Sequence[Any], raw: Table, at: KeyPath) -> Any:
+        if members[0] in self._schema.partials:
+            return self._partial(members[0], raw, at)
+        return self.table(members[0], raw, at) if len(members) == 1 else self._one_of(members, raw, at)
+
+    def _partial(self, cls: Any, raw: Table, at: KeyPath) -> Any:
+        """Read the part of a dataclass that is there, and keep the values by where they stand."""
+        judged, self._judges = self._judges, False
+        whole = self.table(self._schema.partials[cls], raw, at)
+        self._judges = judged
+        return None if whole is None else cls(leaves(whole, raw, self._schema))
 
     def _one_of(self, family: Sequence[Any], raw: Table, at: KeyPath) -> Any:
         """Read a table as the class whose needed keys it has; of several, the one that knows most of it."""
@@ -218,8 +243,13 @@ class _Reader:
         first = members[0]
         if is_dataclass(first):
             return f"a table with exactly one of {self._choice(members)}" if len(members) > 1 else "a table"
+        if get_origin(first) is Mapping or first in self._schema.partials:
+            return "a table"
         if get_origin(first) is tuple:
-            return f"an array of tables, each under a line [[{dotted(at)}]]"
+            item = get_args(first)[0]
+            if is_dataclass(item):
+                return f"an array of tables, each under a line [[{dotted(at)}]]"
+            return f"an array, each of its values {self._wanted(item, at)}"
         return f"one of {', '.join(first)}" if issubclass(first, StrEnum) else self._words[first]
 
     def _choice(self, family: Iterable[Any]) -> str:
@@ -241,7 +271,7 @@ class _Reader:
             self._put(dotted((*at, key)), f"does not go with {self._choice([cls])}")
 
     def _judge(self, cls: type, values: Mapping[str, Any], at: KeyPath) -> None:
-        for names, check in self._schema.checks.get(cls, ()):
+        for names, check in self._schema.checks.get(cls, ()) if self._judges else ():
             if values.keys() >= set(names):
                 for fault in check(*(values[name] for name in names)):
                     self._put(".".join(filter(None, (dotted(at), fault.key))), fault.message)

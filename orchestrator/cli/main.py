@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab, remote, serve, simulate
+from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab, policy, remote, serve, simulate
 from orchestrator.errors import OrchestratorError
 
 app = typer.Typer(
@@ -43,7 +43,13 @@ for name, command in (
     ("simulate", simulate.simulate),
 ):
     app.command(name)(command)
-for name, group in (("audit", audit.app), ("bench", bench.app), ("host", host.app), ("lab", lab.app)):
+for name, group in (
+    ("audit", audit.app),
+    ("bench", bench.app),
+    ("host", host.app),
+    ("lab", lab.app),
+    ("policy", policy.app),
+):
     app.add_typer(group, name=name)
 
 

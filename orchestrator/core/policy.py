@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
+from orchestrator.core.agenda import DesiredGuest, Reservation, Window
 from orchestrator.core.cpulist import parse_cpulist
 from orchestrator.core.durations import Duration
-from orchestrator.core.model import Size
+from orchestrator.core.limits import Everyone, Group, Limits, Quotas, User, Users
+from orchestrator.core.model import Architecture, Size
 from orchestrator.core.sharing import Rules
 
 
@@ -72,10 +75,111 @@ class LogPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestDefaults:
+    """What a guest definition that does not say so gets; None: it has to say so itself."""
+
+    vcpus: int | None = None
+    memory: Size | None = None
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """The most that one guest may ask for; None: any amount. `disk` is the size of one disk."""
+
+    vcpus: int | None = None
+    memory: Size | None = None
+    disk: Size | None = None
+    iothreads: int | None = None
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What guests may be and use.
+
+    `payload_directories` are those in which (or below which) the images, kernels and disks of a guest have to be;
+    `networks` are ``none``, ``user``, ``bridge:NAME`` or ``network:NAME``. None: all of them.
+    """
+
+    architectures: tuple[Architecture, ...] = tuple(Architecture)
+    payload_directories: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starvation:
+    """How others are kept from starving; the wait bound is that of the rotation.
+
+    While somebody waits for cores, nobody keeps more than `exclusive_cores` cores for longer than `exclusive_time`:
+    the guest that would is stopped, after a warning. None: no such cap. A guest that has waited `alarm` percent of
+    the longest that it may have to wait is told of.
+    """
+
+    exclusive_cores: int | None = None
+    exclusive_time: Duration = Duration.parse("1 h")
+    alarm: int = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emergency:
+    """With `lockdown` no guest is started but by members of the admin group; `reason` is what others are told."""
+
+    lockdown: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One policy. The defaults are those of policies/default.toml, which a test holds together."""
+    """One policy. The defaults are those of policies/default.toml, which a test holds together.
+
+    `total` holds for all guests together, `everyone` for each user; `user` and `group` are by name. `window`,
+    `reservation` and `guest` are in the order of the file.
+    """
 
     cores: CorePolicy = field(default_factory=CorePolicy)
     rotation: RotationPolicy = field(default_factory=RotationPolicy)
     hypervisor: HypervisorPolicy = field(default_factory=HypervisorPolicy)
     logs: LogPolicy = field(default_factory=LogPolicy)
+    defaults: GuestDefaults = field(default_factory=GuestDefaults)
+    ceilings: Ceilings = field(default_factory=Ceilings)
+    allowed: Allowed = field(default_factory=Allowed)
+    quotas: Quotas = field(default_factory=Quotas)
+    total: Limits = field(default_factory=Limits)
+    everyone: Everyone = field(default_factory=Everyone)
+    user: Mapping[str, User] = field(default_factory=dict)
+    group: Mapping[str, Group] = field(default_factory=dict)
+    users: Users = field(default_factory=Users)
+    starvation: Starvation = field(default_factory=Starvation)
+    emergency: Emergency = field(default_factory=Emergency)
+    window: tuple[Window, ...] = ()
+    reservation: tuple[Reservation, ...] = ()
+    guest: tuple[DesiredGuest, ...] = ()
+
+    def limits(self, owner: str) -> Limits:
+        """Return what holds for one user by himself."""
+        own = self.user.get(owner, _NO_USER)
+        given = {part.name: getattr(own, part.name) for part in fields(Limits)}
+        return Limits(
+            **{name: getattr(self.everyone, name) if value is None else value for name, value in given.items()}
+        )
+
+    def groups(self, owner: str) -> tuple[str, ...]:
+        """Return the groups of this policy that a user is in, by name."""
+        return tuple(sorted(name for name, group in self.group.items() if owner in (group.members or ())))
+
+    def weight(self, owner: str) -> int:
+        """Return by what weight a user takes part in the division of core time."""
+        own = self.user.get(owner, _NO_USER).weight
+        return self.everyone.weight if own is None else own
+
+    def priority(self, owner: str) -> int:
+        """Return the priority class of a user's guests: his own, else the highest of his groups, else everyone's."""
+        own = self.user.get(owner, _NO_USER).priority
+        if own is not None:
+            return own
+        classes = [found for name in self.groups(owner) if (found := self.group[name].priority) is not None]
+        return max(classes, default=self.everyone.priority)
+
+
+_NO_USER = User()

@@ -165,4 +165,5 @@ _SCHEMA = Schema(
             (("stay",), _check_stay),
         ),
     },
+    partials=policy_file.SCHEMA.partials,
 )

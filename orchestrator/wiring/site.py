@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.core.topology import Topology
+    from orchestrator.policy_file import SourcedPolicy
 
 SYSFS = Path("/sys/devices/system")
 
@@ -25,9 +27,34 @@ def owner() -> str:
 def load_policy(path: Path | None) -> Policy:
     """Return the policy in this file, or the defaults (which are those of policies/default.toml)."""
     from orchestrator.core.policy import Policy
-    from orchestrator.policy_file import parse_policy
 
-    return Policy() if path is None else parse_policy(read_file(path), str(path))
+    return Policy() if path is None else load_sources(path).policy
+
+
+def load_sources(path: Path) -> SourcedPolicy:
+    """Return the policy in this file and those it extends, and where each value was written.
+
+    A group whose members it does not name gets those that the host's group has.
+    """
+    from orchestrator.policy_file import read_policy
+
+    sourced = read_policy(str(path), lambda name: read_file(Path(name)), str(path.absolute().parent))
+    groups = {
+        name: group if group.members is not None else replace(group, members=_members(name))
+        for name, group in sourced.policy.group.items()
+    }
+    return replace(sourced, policy=replace(sourced.policy, group=groups))
+
+
+def _members(group: str) -> tuple[str, ...]:
+    """Return who is in a group of this host, those included whose first group it is; nobody if there is no such."""
+    import grp
+
+    try:
+        entry = grp.getgrnam(group)
+    except KeyError:
+        return ()
+    return tuple(sorted({*entry.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == entry.gr_gid)}))
 
 
 def load_topology(policy: Policy, sysfs: Path = SYSFS) -> Topology:
