@@ -50,7 +50,7 @@ __all__ = [
     "aftermath",
     "decide",
     "entry",
-    "refusals",
+    "foresee",
 ]
 
 
