@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.durations import Duration
+from orchestrator.core.files import FOUND_BY_LIBVIRT, boot_paths, guest_files
 from orchestrator.core.model import (
     GIB,
     MIB,
@@ -43,8 +44,6 @@ from orchestrator.toml_tables import Check, Document, Schema, load, plain, read,
 MOST_DISKS = 26  # vda to vdz
 METADATA = "the domain's metadata"  # what messages call the file behind `decode_guest`
 
-_FOUND_BY_LIBVIRT = ("firmware", "efi")
-_BOOT_PATHS = ("payload", "kernel", "initrd", "firmware")
 _MOST_PATH = 4095  # bytes: PATH_MAX without its terminator
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its terminator
@@ -96,21 +95,14 @@ def decode_guest(text: str) -> GuestSpec:
 
 def guest_paths(spec: GuestSpec) -> tuple[tuple[str, str], ...]:
     """Return the key and the path of every file that must exist for the guest to start."""
-    boot = ((f"boot.{key}", path) for key, path in _boot_paths(spec.boot).items())
-    disks = ((f"disk[{index}].path", disk.path) for index, disk in enumerate(spec.disks))
-    return (*boot, *disks)
-
-
-def _boot_paths(boot: Boot) -> dict[str, str]:
-    found = {key: getattr(boot, key, None) for key in _BOOT_PATHS}
-    return {key: path for key, path in found.items() if path is not None and (key, path) != _FOUND_BY_LIBVIRT}
+    return tuple((file.key, file.path) for file in guest_files(spec))
 
 
 def _resolved(spec: GuestSpec, directory: str) -> GuestSpec:
     def absolute(path: str) -> str:
         return posixpath.normpath(posixpath.join(directory, path))
 
-    changes: dict[str, Any] = {key: absolute(path) for key, path in _boot_paths(spec.boot).items()}
+    changes: dict[str, Any] = {key: absolute(path) for key, path in boot_paths(spec.boot).items()}
     disks = tuple(replace(disk, path=absolute(disk.path)) for disk in spec.disks)
     return replace(spec, boot=replace(spec.boot, **changes), disks=disks)
 
@@ -231,7 +223,7 @@ def _check_disk_boot(architecture: Architecture, boot: Boot, disks: tuple[Disk, 
 
 
 def _check_lone_firmware(firmware: str) -> Iterator[Fault]:
-    if ("firmware", firmware) == _FOUND_BY_LIBVIRT:
+    if ("firmware", firmware) == FOUND_BY_LIBVIRT:
         yield Fault("'efi' goes with a disk; alone, firmware is the path of an image", "firmware")
 
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from orchestrator.core.files import disk_key
 from orchestrator.core.model import GuestSpec, disk_target
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
@@ -31,7 +32,8 @@ _UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
 class Guest:
     """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it.
 
-    `by_policy` is of a guest that a policy run starts, and may stop.
+    `by_policy` is of a guest that a policy run starts, and may stop. If it is `pinned`, the files that it names are
+    opened with its owner's rights, which are not those of this process.
     """
 
     spec: GuestSpec
@@ -40,6 +42,7 @@ class Guest:
     emulator: str
     accelerator: Accelerator
     by_policy: bool = False
+    pinned: bool = False
 
     def placed(self, placement: Placement, directory: str) -> Domain:
         """Return the domain of this guest on these cores, with its run directory."""
@@ -53,6 +56,7 @@ class Guest:
             directory=directory,
             uuid=self.uuid(directory),
             by_policy=self.by_policy,
+            pinned=self.pinned,
         )
 
     def uuid(self, directory: str) -> str:
@@ -119,10 +123,11 @@ class Launcher:
             raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
         guest = None
         try:
-            await self.files.prepare(name, _overlays(domain))
+            await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner)
             await self.hypervisor.start_paused(xml)
             guest = await self.attach(domain)
             self._prove(guest)
+            await self._prove_images(guest)
         except BaseException as failure:
             if guest is not None:
                 await guest.monitor.close()
@@ -222,6 +227,17 @@ class Launcher:
         if found:
             raise PinMismatchError(f"{guest.name}: stopped, " + "; ".join(map(str, found)))
 
+    async def _prove_images(self, guest: RunningGuest) -> None:
+        """Let nothing be a disk but what its owner has opened: an image may lead to other files, and be rewritten."""
+        domain = guest.domain
+        if not domain.pinned or not domain.spec.disks:
+            return
+        ours = {*domain.pins, *_overlays(domain)}
+        for node, path in sorted((await guest.monitor.images()).items()):
+            # libvirt itself names those of the firmware
+            if path not in ours and not node.startswith("libvirt-pflash"):
+                raise FailedError(f"{guest.name}: stopped, an image of its disks leads to another file ({path[:200]})")
+
     def _strays(self, guest: RunningGuest) -> Sequence[Stray]:
         placement, threads = guest.domain.placement, self._threads(guest)
         if not {thread.tid for thread in threads}.issuperset(guest.roles.vcpus.values()) or not threads:
@@ -243,7 +259,7 @@ class Launcher:
 
 def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:
     return {
-        domain.overlay(disk_target(index)): (disk.path, disk.format)
+        domain.overlay(disk_target(index)): (domain.file(disk_key(index), disk.path), disk.format)
         for index, disk in enumerate(domain.spec.disks)
         if disk.overlay
     }

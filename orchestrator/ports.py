@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from orchestrator.core.files import GuestFile
 from orchestrator.core.journal import Head, Record
 from orchestrator.core.xml.metadata import Metadata
 
@@ -114,6 +115,9 @@ class Monitor(Protocol):
     async def runs(self) -> bool:
         """Ask whether the guest's vCPUs run."""
 
+    async def images(self) -> Mapping[str, str]:
+        """Return the files that QEMU has opened as disks, each by its node's name."""
+
     async def powerdown(self) -> None:
         """Press the guest's power button, and return when QEMU has done so; whether the guest listens is its affair."""
 
@@ -166,11 +170,17 @@ class GuestFiles(Protocol):
     def directory(self, name: str) -> str:
         """Return the path of the guest's run directory, whether it exists or not."""
 
-    async def prepare(self, name: str, overlays: Mapping[str, tuple[str, str]]) -> None:
-        """Make it anew, with qcow2 overlays: path of the overlay to (image, format of the image)."""
+    async def prepare(
+        self, name: str, overlays: Mapping[str, tuple[str, str]], pins: Mapping[str, GuestFile], owner: str
+    ) -> None:
+        """Make it anew, with qcow2 overlays: path of the overlay to (image, format of the image).
+
+        Before, each file of `pins` is opened with its owner's rights and held fast at a path in the directory, which is
+        then that file, whatever its own name comes to mean. FailedError or HostError if that cannot be done.
+        """
 
     def discard(self, name: str) -> None:
-        """Remove what only a running guest needs; the serial log stays."""
+        """Remove what only a running guest needs, pins among it; the serial log stays."""
 
     def serial_log(self, name: str, start: int = 0) -> SerialText:
         """Return what the serial port has printed from byte `start` on, without what has been taken out of the log."""

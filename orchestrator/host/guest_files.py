@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import shutil
@@ -10,8 +11,16 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.core.files import GuestFile
 from orchestrator.errors import FailedError, HostError, UsageError
+from orchestrator.file_ports import FileOpener, OpenedFile
 from orchestrator.ports import SerialText
+
+_MS_RDONLY, _MS_NOSUID, _MS_NOEXEC = 1, 2, 8  # mount(2)
+_MS_REMOUNT, _MS_BIND, _MS_PRIVATE = 32, 4096, 1 << 18
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount2(2)
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _LONGEST_SOCKET = 107  # bytes of sun_path without its end, unix(7)
 
@@ -19,12 +28,14 @@ _LONGEST_SOCKET = 107  # bytes of sun_path without its end, unix(7)
 class GuestDirectories:
     """A run directory for each guest below `root`, readable by its owner alone.
 
-    That is the caller, or the `user` as whom a libvirt daemon runs QEMU, which binds its sockets there.
+    That is the caller, or the `user` as whom a libvirt daemon runs QEMU, which binds its sockets there. What other
+    users' guests are made of is opened by `opener`.
     """
 
-    def __init__(self, root: Path, user: int | None = None) -> None:
+    def __init__(self, root: Path, user: int | None = None, opener: FileOpener | None = None) -> None:
         self._root = root
         self._user = user
+        self._opener = opener
 
     def directory(self, name: str) -> str:
         """Return the path of the guest's run directory; UsageError if a socket in it could not be bound."""
@@ -36,17 +47,34 @@ class GuestDirectories:
             )
         return path
 
-    async def prepare(self, name: str, overlays: Mapping[str, tuple[str, str]]) -> None:
-        """Make the directory anew, with a qcow2 overlay for each path above (image, its format)."""
-        await asyncio.to_thread(_make_anew, Path(self.directory(name)), overlays, self._user)
+    async def prepare(
+        self, name: str, overlays: Mapping[str, tuple[str, str]], pins: Mapping[str, GuestFile], owner: str
+    ) -> None:
+        """Make the directory anew, with a qcow2 overlay for each path above (image, its format).
+
+        A pin is a mount of the file that was opened, read-only unless the guest may write to it: neither a change of
+        its name nor a crash of ours moves it, and QEMU gets no more of it than its owner would.
+        """
+        await asyncio.to_thread(_make_anew, Path(self.directory(name)), self._user)
+        sizes: dict[str, int] = {}
+        if pins:
+            if self._opener is None:
+                raise HostError(f"{name}: nobody here opens files with the rights of {owner}")
+            async with self._opener.opened(owner, list(pins.values())) as opened:
+                if troubles := [each.trouble for each in opened if each.trouble]:
+                    raise FailedError(f"{name}: {'; '.join(troubles)}")
+                sizes = await asyncio.to_thread(_pin_all, dict(zip(pins, opened, strict=True)))
+        for overlay, (image, form) in overlays.items():
+            await asyncio.to_thread(_create_overlay, overlay, image, form, sizes.get(image))
 
     def discard(self, name: str) -> None:
-        """Remove sockets and overlays; the serial log stays to be read."""
+        """Remove sockets, overlays and pins; the serial log stays to be read."""
         path = Path(self.directory(name))
         if not path.is_dir():
             return
         for entry in path.iterdir():
             if entry.name != "serial.log":
+                _unpin(entry)
                 entry.unlink(missing_ok=True)  # QEMU removes its sockets itself as it ends
 
     def serial_log(self, name: str, start: int = 0) -> SerialText:
@@ -74,21 +102,57 @@ def unreadable(path: str) -> str | None:
     return None if os.access(path, os.R_OK) else f"{path} cannot be read by this user"
 
 
-def _make_anew(path: Path, overlays: Mapping[str, tuple[str, str]], user: int | None) -> None:
+def _make_anew(path: Path, user: int | None) -> None:
     try:
         if path.exists():
+            for entry in path.iterdir():
+                _unpin(entry)
             shutil.rmtree(path)
         path.mkdir(mode=0o700, parents=True)
         if user is not None:
             os.chown(path, user, -1)
     except OSError as error:
         raise FailedError(f"{path}: the guest's run directory cannot be made: {error.strerror}") from error
-    for overlay, (image, form) in overlays.items():
-        _create_overlay(overlay, image, form)
 
 
-def _create_overlay(overlay: str, image: str, form: str) -> None:
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", image, overlay]
+def _pin_all(pins: Mapping[str, OpenedFile]) -> dict[str, int]:
+    """Hold each file fast at its path; return the sizes of the disks in those that are images."""
+    sizes = {}
+    for path, opened in pins.items():
+        _pin(path, opened)
+        if opened.file.format is not None:
+            sizes[path] = opened.size
+    return sizes
+
+
+def _pin(path: str, opened: OpenedFile) -> None:
+    """Mount what is open at `path`; FailedError if what is there then is not that file."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    flags = _MS_BIND | _MS_NOSUID | _MS_NOEXEC | (0 if opened.file.writable else _MS_RDONLY)
+    _mount(f"/proc/self/fd/{opened.descriptor}", path, _MS_BIND)
+    _mount("none", path, _MS_PRIVATE)
+    _mount("none", path, _MS_REMOUNT | flags)
+    status = Path(path).lstat()
+    if (status.st_dev, status.st_ino) != (opened.device, opened.inode):
+        raise FailedError(f"{path}: is not the file that was opened for it")
+
+
+def _mount(source: str, path: str, flags: int) -> None:
+    if _libc.mount(os.fsencode(source), os.fsencode(path), None, flags, None) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise HostError(f"{path}: a user's file cannot be mounted there: {why}; the daemon needs CAP_SYS_ADMIN for it")
+
+
+def _unpin(entry: Path) -> None:
+    """Take the mount from a path, if there is one: whoever has the file open keeps it."""
+    if entry.name.startswith("pin."):
+        _libc.umount2(os.fsencode(entry), _MNT_DETACH | _UMOUNT_NOFOLLOW)
+
+
+def _create_overlay(overlay: str, image: str, form: str, size: int | None) -> None:
+    """Make a layer above an image. One whose `size` is known is not opened for it: it may name other files."""
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", image]
+    command += [overlay] if size is None else ["-u", overlay, str(size)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:

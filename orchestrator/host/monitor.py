@@ -22,6 +22,9 @@ ANSWER_LIMIT = 30.0
 """Seconds in which QEMU must answer a command."""
 
 
+_FORMATS = ("raw", "qcow2")
+
+
 class QmpMonitor:
     """One negotiated connection. Closing it leaves the guest as it is."""
 
@@ -50,6 +53,14 @@ class QmpMonitor:
         """Ask ``query-status`` whether the guest's vCPUs run."""
         status = cast(dict[str, Any], await self._ask("query-status"))
         return status["running"] is True
+
+    async def images(self) -> Mapping[str, str]:
+        """Ask ``query-named-block-nodes`` which files QEMU has opened as disks, those that images name among them.
+
+        Formats are nodes too, above those of their files.
+        """
+        nodes = cast(list[dict[str, Any]], await self._ask("query-named-block-nodes"))
+        return {node["node-name"]: node["file"] for node in nodes if node["drv"] not in _FORMATS}
 
     async def powerdown(self) -> None:
         """Send ``system_powerdown``: ACPI's power button, or what the machine has in its place."""

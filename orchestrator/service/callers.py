@@ -23,11 +23,12 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Return the user's name, or the number where there is none."""
+        """Return the user's name, or the number where there is none, or where it reads like another one's number."""
         try:
-            return pwd.getpwuid(self.uid).pw_name
+            name = pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return str(self.uid)
+        return str(self.uid) if name.isdigit() else name
 
     @property
     def may_do_everything(self) -> bool:

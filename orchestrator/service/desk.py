@@ -46,10 +46,13 @@ class Wanted:
 
 
 class Definitions(Protocol):
-    """Reads definitions and looks at the files they name, which may block: it is called in a worker thread."""
+    """Reads definitions and looks at the files they name."""
 
-    def read(self, request: StartRequest, owner: str) -> Wanted:
-        """Return the guests of this owner; raises UsageError with every fault."""
+    async def read(self, request: StartRequest, owner: str) -> Wanted:
+        """Return the guests of this owner, whose files he can open; raises UsageError with every fault."""
+
+    def pinned(self, owner: str) -> bool:
+        """Tell whether files are opened with this owner's rights, since the daemon's are others."""
 
     def emulator(self, architecture: Architecture) -> str:
         """Return the QEMU program for an architecture."""
@@ -168,6 +171,7 @@ class Desk:
             emulator=self._definitions.emulator(domain.spec.architecture),
             accelerator=domain.accelerator,
             by_policy=domain.by_policy,
+            pinned=self._definitions.pinned(domain.owner),
         )
         await self._carry_out(self._restart(name, again), "restart", name)
 
@@ -190,7 +194,7 @@ class Desk:
         """Read what a start asks for, and refuse it the names that the caller cannot have."""
         if request.count < 1 or not 1 <= request.count * len(request.definitions) <= MOST_GUESTS:
             raise UsageError(f"start: name 1 to {MOST_GUESTS} guests at once")
-        wanted = await asyncio.to_thread(self._definitions.read, request, peer.user)
+        wanted = await self._definitions.read(request, peer.user)
         for guest in wanted.guests:
             name = guest.spec.name
             owner = self._owner(name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.core.topology import Topology
     from orchestrator.core.xml.domain import Domain
     from orchestrator.engine import Guest
+    from orchestrator.file_ports import FileOpener
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +41,57 @@ def load_guests(paths: Sequence[Path]) -> list[ParsedGuest]:
 def parse_guests(sources: Iterable[tuple[bytes, str, str]]) -> list[ParsedGuest]:
     """Parse definitions, each as its text, what messages call its file, and the directory at which its paths start.
 
-    It is checked that the files they name are there; raises with the faults of all of them.
+    It is checked that this process can read the files they name; raises with the faults of all of them.
     """
-    from orchestrator.config import guest_paths, parse_guest
-    from orchestrator.host.guest_files import unreadable
+    parsed, invalid = _parse(sources)
+    return _without_faults(parsed, invalid, map(_unreadable, parsed))
+
+
+async def parse_guests_for(
+    sources: Iterable[tuple[bytes, str, str]], owner: str, opener: FileOpener
+) -> list[ParsedGuest]:
+    """Parse definitions as `parse_guests` does, but see whether their owner can open the files they name."""
+    import asyncio
+
+    from orchestrator.core.files import guest_files
+
+    parsed, invalid = await asyncio.to_thread(_parse, sources)
+    troubles = []
+    for guest in parsed:
+        async with opener.opened(owner, guest_files(guest.spec)) as opened:
+            troubles.append([(each.file.key, each.trouble) for each in opened if each.trouble])
+    return _without_faults(parsed, invalid, troubles)
+
+
+def _parse(sources: Iterable[tuple[bytes, str, str]]) -> tuple[list[ParsedGuest], list[InvalidFileError]]:
+    from orchestrator.config import parse_guest
 
     parsed: list[ParsedGuest] = []
     invalid: list[InvalidFileError] = []
     for text, file, directory in sources:
         try:
-            guest = parse_guest(text, file, directory=directory)
+            parsed.append(parse_guest(text, file, directory=directory))
         except InvalidFileError as error:
             invalid.append(error)
-            continue
-        missing = [(key, why) for key, path in guest_paths(guest.spec) if (why := unreadable(path))]
-        if missing:
-            invalid.append(InvalidFileError(file, [guest.fault(key, _missing(why)) for key, why in missing]))
-        parsed.append(guest)
+    return parsed, invalid
+
+
+def _unreadable(guest: ParsedGuest) -> list[tuple[str, str]]:
+    from orchestrator.config import guest_paths
+    from orchestrator.host.guest_files import unreadable
+
+    return [(key, why) for key, path in guest_paths(guest.spec) if (why := unreadable(path))]
+
+
+def _without_faults(
+    parsed: list[ParsedGuest], invalid: list[InvalidFileError], troubles: Iterable[Sequence[tuple[str, str]]]
+) -> list[ParsedGuest]:
+    """Return the definitions if nothing is wrong with any of them; `troubles` has keys and reasons for each."""
+    invalid += [
+        InvalidFileError(guest.file, [guest.fault(key, _missing(why)) for key, why in found])
+        for guest, found in zip(parsed, troubles, strict=True)
+        if found
+    ]
     if invalid:
         raise InvalidFilesError(invalid)
     return parsed
@@ -86,10 +121,12 @@ def to_run(
     count: int,
     accelerators: Mapping[Architecture, AcceleratorChoice],
     user: str | None = None,
+    *,
+    pinned: bool = False,
 ) -> list[Guest]:
     """Make `count` guests of each definition, named NAME-1, NAME-2 ... where there are several.
 
-    They belong to `user`, or to who calls.
+    They belong to `user`, or to who calls; if they are `pinned`, so do the rights with which their files are opened.
     """
     from orchestrator.config import encode_guest
     from orchestrator.engine import Guest
@@ -106,6 +143,7 @@ def to_run(
             owner=user or owner(),
             emulator=emulator_path(spec.architecture),
             accelerator=accelerators[spec.architecture].accelerator,
+            pinned=pinned,
         )
         for spec in specs
     ]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.core.pool import SERVICE_CORE
 from orchestrator.errors import RefusedError
 from orchestrator.wiring.site import embedded_root, guest_directories
 
@@ -76,10 +77,12 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     """Return a launcher on real adapters; `connect` is where the hypervisor was opened."""
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
+    from orchestrator.host.opening import UserFiles
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
 
-    files = GuestDirectories(guest_directories(), _daemons_user(connect))
+    opener = UserFiles((SERVICE_CORE,))
+    files = GuestDirectories(guest_directories(), _daemons_user(connect), opener)
     return Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files)
 
 

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.core.lifecycle import State
-from orchestrator.core.pool import SCHEDULER_CORE
+from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.wiring.client import default_socket
-from orchestrator.wiring.definitions import accelerator_for, emulator_path, parse_guests, to_run
+from orchestrator.wiring.definitions import accelerator_for, emulator_path, parse_guests, parse_guests_for, to_run
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
 from orchestrator.wiring.records import recording
-from orchestrator.wiring.site import guest_directories, load_policy, load_topology
+from orchestrator.wiring.site import guest_directories, load_policy, load_topology, user_name
 
 if TYPE_CHECKING:
+    from orchestrator.config import ParsedGuest
     from orchestrator.core.model import Architecture
     from orchestrator.core.orders import Notice
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine
+    from orchestrator.file_ports import FileOpener
     from orchestrator.host.notify import Notifier
     from orchestrator.host.realtime import AlarmClock, Collector
     from orchestrator.launch import Launcher
@@ -130,6 +132,7 @@ def _assemble(
     tell: Tell,
 ) -> Daemon:
     from orchestrator.engine import Engine
+    from orchestrator.host.opening import UserFiles
     from orchestrator.service.desk import Desk
     from orchestrator.service.events import Events
 
@@ -137,7 +140,7 @@ def _assemble(
         desk.note(notice)
 
     engine = Engine(launcher.topology, settings.policy, launcher, clock, on_notice=note, records=recorder)
-    definitions = SentDefinitions(settings.policy)
+    definitions = SentDefinitions(settings.policy, UserFiles((SERVICE_CORE,)))
     desk = Desk(engine, definitions, Events(), clock)
     return Daemon(engine, desk, definitions, notifier, settings, tell)
 
@@ -252,23 +255,35 @@ def _directories() -> Path:
 
 
 class SentDefinitions:
-    """Definitions as callers send them."""
+    """Definitions as callers send them; what they name is opened with the rights of who is to own the guests."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, opener: FileOpener) -> None:
         self.policy = policy
+        self._opener = opener
 
-    def read(self, request: StartRequest, owner: str) -> Wanted:
+    async def read(self, request: StartRequest, owner: str) -> Wanted:
         """Return the guests of this owner; raises UsageError with every fault."""
-        from orchestrator.service.desk import Wanted
-        from orchestrator.service.views import AcceleratorView
-
         for each in request.definitions:
             if not Path(each.directory).is_absolute():
                 raise UsageError(f"{each.file}: the directory {each.directory[:60]!r} is not an absolute path")
-        parsed = parse_guests((each.text.encode(), each.file, each.directory) for each in request.definitions)
+        sources = [(each.text.encode(), each.file, each.directory) for each in request.definitions]
+        if self.pinned(owner):
+            parsed = await parse_guests_for(sources, owner, self._opener)
+        else:
+            parsed = await asyncio.to_thread(parse_guests, sources)
+        return await asyncio.to_thread(self._to_run, parsed, request.count, owner)
+
+    def pinned(self, owner: str) -> bool:
+        """Tell whether files are opened with this owner's rights: not if he may do what this process may."""
+        return owner not in {user_name(0), user_name(os.geteuid())}
+
+    def _to_run(self, parsed: Sequence[ParsedGuest], count: int, owner: str) -> Wanted:
+        from orchestrator.service.desk import Wanted
+        from orchestrator.service.views import AcceleratorView
+
         architectures = sorted({guest.spec.architecture for guest in parsed})
         choices = {architecture: accelerator_for(architecture, self.policy) for architecture in architectures}
-        guests = to_run(parsed, request.count, choices, owner)
+        guests = to_run(parsed, count, choices, owner, pinned=self.pinned(owner))
         return Wanted(guests, {arch: AcceleratorView(each.accelerator, each.why) for arch, each in choices.items()})
 
     def emulator(self, architecture: Architecture) -> str:

@@ -21,7 +21,16 @@ SYSFS = Path("/sys/devices/system")
 
 def owner() -> str:
     """Return the name of the user who calls."""
-    return pwd.getpwuid(os.getuid()).pw_name
+    return user_name(os.getuid())
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name, or the number where there is none. A name that reads like a number is none: whose is it?"""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+    return str(uid) if name.isdigit() else name
 
 
 def load_policy(path: Path | None) -> Policy:

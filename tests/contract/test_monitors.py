@@ -1,9 +1,10 @@
-"""The Monitors port: the fake and QMP to a real, tiny QEMU agree. The guest has no disk: it only runs its firmware."""
+"""The Monitors port: the fake and QMP to a real, tiny QEMU agree. The guest only runs its firmware."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import signal
@@ -27,10 +28,14 @@ from tests.fakes.processes import FakeProcesses
 
 
 class Side(Protocol):
-    """A guest with two vCPUs and one I/O thread that waits to be continued, and how to reach it."""
+    """A guest with two vCPUs and one I/O thread that waits to be continued, and how to reach it.
+
+    It has a disk, whose image keeps its data in a file beside it.
+    """
 
     pid: int
     socket: str
+    directory: str
     monitors: Monitors
     processes: Processes
 
@@ -53,6 +58,7 @@ def fake_guest() -> FakeDomain:
             for name, tid in ids.items()
         },
         roles=ThreadRoles({0: 1010, 1: 1011}, {"one": 1051}),
+        images={"libvirt-1-storage": "/srv/disk", "#block012": "/srv/data"},
         pid=1000,
     )
 
@@ -64,6 +70,7 @@ class FakeSide:
     )
     socket: str = "/run/monitor.sock"
     pid: int = 1000
+    directory: str = "/srv"
 
     def __post_init__(self) -> None:
         self.monitors: Monitors = FakeMonitors(self.host)
@@ -83,6 +90,7 @@ class FakeSide:
 class QemuSide:
     pid: int
     socket: str
+    directory: str
     monitors: Monitors = field(default_factory=QmpMonitors)
     processes: Processes = field(default_factory=ProcFs)
 
@@ -109,15 +117,20 @@ class QemuSide:
 
 def qemu(directory: Path) -> QemuSide:
     """Start QEMU; it returns once it listens, and goes on in the background."""
-    socket, pid_file = directory / "monitor.sock", directory / "pid"
+    socket, pid_file, image = directory / "monitor.sock", directory / "pid", directory / "disk"
+    data = f"data_file={directory / 'data'}"
+    subprocess.run(("qemu-img", "create", "-q", "-f", "qcow2", "-o", data, str(image), "1M"), check=True)
+    protocol = {"driver": "file", "filename": str(image), "node-name": "libvirt-1-storage", "auto-read-only": True}
+    form = {"driver": "qcow2", "file": "libvirt-1-storage", "node-name": "libvirt-1-format", "backing": None}
     command = (
         *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-smp", "2", "-m", "16", "-S"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-name", "tiny,debug-threads=on"),
         *("-object", "iothread,id=one", "-qmp", f"unix:{socket},server=on,wait=off"),
+        *("-blockdev", json.dumps(protocol), "-blockdev", json.dumps(form)),
         *("-daemonize", "-pidfile", str(pid_file)),
     )
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return QemuSide(int(pid_file.read_text()), str(socket))
+    return QemuSide(int(pid_file.read_text()), str(socket), str(directory))
 
 
 @pytest.fixture(params=["fake", "qemu"])
@@ -148,6 +161,19 @@ def test_it_tells_which_thread_is_which(side: Side) -> None:
     assert {index: names[tid] for index, tid in roles.vcpus.items()} == {0: "CPU 0/TCG", 1: "CPU 1/TCG"}
     assert {name: names[tid] for name, tid in roles.iothreads.items()} == {"one": "IO one"}
     assert side.pid not in {*roles.vcpus.values(), *roles.iothreads.values()}
+
+
+def test_it_tells_which_files_are_disks_also_those_to_which_an_image_leads(side: Side) -> None:
+    async def story() -> Mapping[str, str]:
+        monitor = await side.monitors.connect(side.socket)
+        try:
+            return await monitor.images()
+        finally:
+            await monitor.close()
+
+    images = asyncio.run(story())
+    assert sorted(images.values()) == [f"{side.directory}/data", f"{side.directory}/disk"]
+    assert images["libvirt-1-storage"] == f"{side.directory}/disk"
 
 
 def test_a_guest_is_continued_and_the_socket_serves_the_next_one(side: Side) -> None:

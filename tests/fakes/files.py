@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from posixpath import basename
 
+from orchestrator.core.files import GuestFile
 from orchestrator.errors import FailedError
 from orchestrator.ports import SerialText
 from tests.fakes.host import FakeHost
@@ -17,11 +18,18 @@ class FakeFiles:
     def directory(self, name: str) -> str:
         return f"/run/orchestrator/guests/{name}"
 
-    async def prepare(self, name: str, overlays: Mapping[str, tuple[str, str]]) -> None:
+    async def prepare(
+        self, name: str, overlays: Mapping[str, tuple[str, str]], pins: Mapping[str, GuestFile], owner: str
+    ) -> None:
         self._host.trace.append(f"prepare {name}")
         self._host.files[name] = {}
         if name in self._host.faults.prepare:
             raise FailedError(f"{name}: no overlay could be made: it was told to fail")
+        for pin, file in pins.items():
+            why = self._host.closed.get(file.path)
+            if why:
+                raise FailedError(f"{name}: {file.path} {why}")
+            self._host.files[name][basename(pin)] = f"{owner}: {file.path}".encode()
         for overlay, (image, _) in overlays.items():
             self._host.files[name][basename(overlay)] = image.encode()
 

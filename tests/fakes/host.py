@@ -31,12 +31,13 @@ class Astray:
 class Faults:
     """What goes wrong, each by the names of the guests that it befalls.
 
-    `start_seconds` is how long a start takes, `astray` holds from the start, `astray_once_running` from when the
-    guest was continued; `hidden_vcpus` are guests whose QEMU denies having vCPU 0; `deaf` ones never answer when they
-    are to stop.
+    `leads_to` has the file to which an image of the guest's disks leads, `start_seconds` is how long a start takes;
+    `astray` holds from the start, `astray_once_running` from when the guest was continued; `hidden_vcpus` are guests
+    whose QEMU denies having vCPU 0; `deaf` ones never answer when they are to stop.
     """
 
     prepare: Collection[str] = ()
+    leads_to: Mapping[str, str] = field(default_factory=dict)
     start: Collection[str] = ()
     start_seconds: Mapping[str, float] = field(default_factory=dict)
     no_process: Collection[str] = ()
@@ -64,15 +65,17 @@ class FakeDomain:
     roles: ThreadRoles
     pid: int | None
     state: str = "paused"
+    images: dict[str, str] = field(default_factory=dict)
     listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class FakeHost:
     """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content,
-    `clashes` what was wrong with who ran where."""
+    `closed` why a path cannot be opened with a user's rights, `clashes` what was wrong with who ran where."""
 
     faults: Faults = field(default_factory=Faults)
+    closed: dict[str, str] = field(default_factory=dict)
     clock: FakeClock = field(default_factory=FakeClock)
     domains: dict[str, FakeDomain] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)

@@ -28,6 +28,8 @@ class FakeHypervisor:
         await self._host.clock.sleep(self._host.faults.start_seconds.get(domain.name, 0.0))
         if domain.name in self._host.faults.start:
             raise FailedError(f"the guest does not start: {domain.name} was told to fail")
+        if domain.name in self._host.faults.leads_to:
+            domain.images["#block012"] = self._host.faults.leads_to[domain.name]
         self._host.domains[domain.uuid] = domain
         self._host.trace.append(f"start paused {domain.name}")
 
@@ -94,6 +96,10 @@ def _domain(tree: Element, pid: int) -> FakeDomain:
         threads=threads,
         roles=roles,
         pid=pid,
+        images={
+            f"libvirt-{number}-storage": source.get("file")
+            for number, source in enumerate(tree.iterfind("devices/disk//source"), 1)
+        },
     )
 
 

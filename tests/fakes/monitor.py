@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from orchestrator.errors import FailedError
 from orchestrator.ports import ThreadRoles
@@ -42,6 +42,10 @@ class FakeMonitor:
     async def runs(self) -> bool:
         self._ask("status of")
         return self._domain.state == "running"
+
+    async def images(self) -> Mapping[str, str]:
+        self._ask("images of")
+        return self._domain.images
 
     async def powerdown(self) -> None:
         self._ask("press power button of")

@@ -39,7 +39,10 @@ class FakeDefinitions:
 
     failure: OrchestratorError | None = None
 
-    def read(self, request: StartRequest, owner: str) -> Wanted:
+    def pinned(self, owner: str) -> bool:
+        return owner != "root"
+
+    async def read(self, request: StartRequest, owner: str) -> Wanted:
         if self.failure is not None:
             raise self.failure
         guests, invalid = [], []
@@ -65,6 +68,7 @@ class FakeDefinitions:
             owner=owner,
             emulator=self.emulator(spec.architecture),
             accelerator=Accelerator.TCG,
+            pinned=self.pinned(owner),
         )
 
 

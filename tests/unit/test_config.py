@@ -43,6 +43,7 @@ FULL = b"""\
 name = "web"
 architecture = "x86_64"
 vcpus = 2
+max_vcpus = 4
 memory = "512 MiB"
 mode = "exclusive"
 weight = 200
@@ -91,6 +92,7 @@ def test_every_key_means_what_it_says() -> None:
         name="web",
         architecture=Architecture.X86_64,
         vcpus=2,
+        max_vcpus=4,
         memory=Size(512 * MIB),
         boot=KernelBoot(kernel="/guests/build/vmlinux", initrd="/guests/build/initrd.cpio", cmdline="console=ttyS0"),
         mode=Mode.EXCLUSIVE,
@@ -172,9 +174,9 @@ def test_ways_to_boot_and_the_files_they_need(boot: str, expected: Any, paths: d
 def test_a_missing_file_is_a_fault_on_its_line() -> None:
     guest = parse_guest(FULL, "web.toml", directory="/guests")
     lines = [guest.fault(key, "gone").line for key, _ in guest_paths(guest.spec)]
-    assert lines == [20, 21, 24, 28]
-    assert guest.fault("disk[1].path", "gone") == Fault("gone", "disk[1].path", 28)
-    assert guest.fault("boot.firmware", "wanted").line == 19
+    assert lines == [21, 22, 25, 29]
+    assert guest.fault("disk[1].path", "gone") == Fault("gone", "disk[1].path", 29)
+    assert guest.fault("boot.firmware", "wanted").line == 20
     assert isinstance(guest, ParsedGuest)
     assert guest.file == "web.toml"
 

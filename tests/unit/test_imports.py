@@ -37,6 +37,7 @@ LAYERS = {
     "toml_trees": "config",
     "toml_lines": "config",
     "ports": "ports",
+    "file_ports": "ports",
     "core": "core",
     "errors": "errors",
 }

@@ -11,6 +11,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.engine import Engine
 from orchestrator.errors import RefusedError
 from orchestrator.host.notify import Notifier
+from orchestrator.host.opening import UserFiles
 from orchestrator.service.desk import Desk
 from orchestrator.service.events import Events
 from orchestrator.wiring.service import Daemon, SentDefinitions, Settings, farewell
@@ -37,7 +38,7 @@ def daemon_with(path: Path | None, engine: type[Engine] = Engine) -> tuple[Daemo
     settings = Settings(path, load_policy(path), None, None)
     made = engine_on(host)
     made = engine(made.topology, Policy(), launcher_on(host, made.topology), host.clock)
-    definitions = SentDefinitions(settings.policy)
+    definitions = SentDefinitions(settings.policy, UserFiles())
     desk = Desk(made, definitions, Events(), host.clock)
     return Daemon(made, desk, definitions, Notifier({}), settings, told.append), told
 

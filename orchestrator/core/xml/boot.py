@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.model import Architecture, Boot, DiskBoot, FirmwareBoot, KernelBoot, OnCrash, PayloadBoot
+from orchestrator.core.model import Architecture, DiskBoot, FirmwareBoot, KernelBoot, OnCrash, PayloadBoot
 from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, element
 
@@ -17,7 +17,7 @@ def os_element(domain: Domain) -> Element:
     return element(
         "os",
         element("type", text="hvm", arch=domain.traits.libvirt, machine=domain.traits.machine),
-        *_boot_elements(domain.spec.boot),
+        *_boot_elements(domain),
         firmware="efi" if _by_uefi(domain) else None,
     )
 
@@ -28,18 +28,19 @@ def _by_uefi(domain: Domain) -> bool:
     return isinstance(boot, DiskBoot) and boot.firmware == "efi"
 
 
-def _boot_elements(boot: Boot) -> list[Element]:
-    match boot:
+def _boot_elements(domain: Domain) -> list[Element]:
+    match domain.spec.boot:
         case PayloadBoot(payload=payload):
-            return [element("kernel", text=payload)]
+            return [element("kernel", text=domain.file("boot.payload", payload))]
         case KernelBoot(kernel=kernel, initrd=initrd, cmdline=cmdline):
-            parts = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline}
+            initrd = initrd and domain.file("boot.initrd", initrd)
+            parts = {"kernel": domain.file("boot.kernel", kernel), "initrd": initrd, "cmdline": cmdline}
             return [element(tag, text=text) for tag, text in parts.items() if text]
         case DiskBoot(firmware=None | "efi"):
             return []  # the disk itself carries <boot order>
         case DiskBoot(firmware=str(path)) | FirmwareBoot(firmware=path):
-            return [element("loader", text=path, readonly="yes", type="rom")]
-    raise AssertionError(boot)
+            return [element("loader", text=domain.file("boot.firmware", path), readonly="yes", type="rom")]
+    raise AssertionError(domain.spec.boot)
 
 
 def features_element(domain: Domain) -> Element | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.core.arch import TRAITS, ArchitectureTraits
+from orchestrator.core.files import GuestFile, guest_files
 from orchestrator.core.model import GuestSpec
 from orchestrator.core.placement import Placement
 
@@ -43,7 +44,8 @@ class Domain:
     `owner` is a user name, `specification` the guest definition as canonical JSON (it travels in the metadata),
     `emulator` the QEMU program's path, `directory` the guest's own run directory, in which all sockets, logs
     and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one.
-    `by_policy` guests were started by a policy run, which stops them when they are listed no longer.
+    `by_policy` guests were started by a policy run, which stops them when they are listed no longer. If it is `pinned`,
+    the files that the definition names are held fast in that directory, and QEMU is given those.
     """
 
     spec: GuestSpec
@@ -58,6 +60,7 @@ class Domain:
     ram_file: RamFile | None = None
     window: Window | None = None
     by_policy: bool = False
+    pinned: bool = False
 
     @property
     def traits(self) -> ArchitectureTraits:
@@ -78,6 +81,15 @@ class Domain:
     def serial_log(self) -> str:
         """Return the path of the file that keeps what the serial port printed."""
         return f"{self.directory}/serial.log"
+
+    @property
+    def pins(self) -> dict[str, GuestFile]:
+        """Return the file of the definition that is held fast at each path."""
+        return {f"{self.directory}/{file.pin}": file for file in guest_files(self.spec)} if self.pinned else {}
+
+    def file(self, key: str, path: str) -> str:
+        """Return where QEMU finds what the definition has at `key`, which is `path`."""
+        return f"{self.directory}/{GuestFile(key, path).pin}" if self.pinned else path
 
     def overlay(self, target: str) -> str:
         """Return the path of the throw-away layer above the disk `target`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.core.files import disk_key
 from orchestrator.core.model import Disk, DiskBoot, DiskFormat, disk_target
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, element
@@ -17,16 +18,21 @@ def _disk(domain: Domain, index: int, disk: Disk) -> Element:
     iothread = index % spec.iothreads + 1 if spec.iothreads else None
     boots = isinstance(spec.boot, DiskBoot) and spec.boot.disk == target
     top_format = DiskFormat.QCOW2 if disk.overlay else disk.format
-    top_path = domain.overlay(target) if disk.overlay else disk.path
+    image = domain.file(disk_key(index), disk.path)
+    top_path = domain.overlay(target) if disk.overlay else image
+    # Whoever is not trusted has an image that is based on nothing, whatever it says of itself when QEMU opens it. In
+    # all others <backingStore/> would cut off what a qcow2 image is based on.
+    end = [element("backingStore")] if domain.pinned else []
     parts = [
         element("driver", name="qemu", type=top_format, iothread=iothread),
         element("source", file=top_path),
         element("target", dev=target, bus="virtio"),
     ]
     if disk.overlay:
-        # No <backingStore/> inside: it would cut off what a qcow2 image itself is based on.
-        backing = element("format", type=disk.format), element("source", file=disk.path)
+        backing = element("format", type=disk.format), element("source", file=image), *end
         parts.insert(2, element("backingStore", *backing, type="file"))
+    else:
+        parts[2:2] = end
     if disk.readonly:
         parts.append(element("readonly"))
     if boots:
