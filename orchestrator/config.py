@@ -27,6 +27,7 @@ from orchestrator.core.model import (
     FirmwareBoot,
     GuestSpec,
     KernelBoot,
+    Mode,
     Network,
     NetworkKind,
     OnCrash,
@@ -146,6 +147,23 @@ def _check_vcpus(architecture: Architecture, vcpus: int) -> Iterator[Fault]:
         yield Fault(f"{shown(vcpus)} is not possible; an {architecture} guest has 1 to {most} of them", "vcpus")
 
 
+def _check_max_vcpus(
+    architecture: Architecture, vcpus: int, mode: Mode, boot: Boot, max_vcpus: int | None
+) -> Iterator[Fault]:
+    if max_vcpus is None:
+        return
+    traits = TRAITS[architecture]
+    if not vcpus <= max_vcpus <= traits.most_vcpus:
+        allowed = f"it is at least vcpus, {vcpus}, and at most {traits.most_vcpus}"
+        yield Fault(f"{shown(max_vcpus)} is not possible; {allowed}", "max_vcpus")
+    if mode is not Mode.EXCLUSIVE:
+        yield Fault("does not go with mode = 'shared'; only a guest with cores of its own grows", "max_vcpus")
+    if not traits.is_x86:
+        yield Fault(f"QEMU's {architecture} machine takes no processor while it runs; x86 ones do", "max_vcpus")
+    elif isinstance(boot, PayloadBoot):
+        yield Fault("a bare-metal payload does not know what to do with a new processor; leave it out", "max_vcpus")
+
+
 def _check_memory(architecture: Architecture, memory: Size) -> Iterator[Fault]:
     least, most = TRAITS[architecture].least_memory, TRAITS[architecture].most_memory
     if memory > most:
@@ -261,6 +279,7 @@ _SCHEMA = replace(
         GuestSpec: (
             (("name",), _check_name),
             (("architecture", "vcpus"), _check_vcpus),
+            (("architecture", "vcpus", "mode", "boot", "max_vcpus"), _check_max_vcpus),
             (("architecture", "memory"), _check_memory),
             (("memory", "hugepages"), _check_hugepages),
             (("weight",), _within("weight", 1, 10_000)),

@@ -12,7 +12,9 @@ _TRACK = {GuestClock.STOPS: "guest", GuestClock.FOLLOWS: "wall"}
 def vcpu_elements(domain: Domain) -> list[Element]:
     """Return <vcpu> (its cpuset is what any thread without a pin of its own gets) and <iothreads>."""
     spec = domain.spec
-    vcpu = element("vcpu", text=str(spec.vcpus), placement="static", cpuset=cpuset(domain.placement.held))
+    vcpu = element("vcpu", text=str(spec.most_vcpus), placement="static", cpuset=cpuset(domain.placement.held))
+    if spec.max_vcpus is not None:
+        vcpu.set("current", str(spec.vcpus))
     return [vcpu, element("iothreads", text=str(spec.iothreads))] if spec.iothreads else [vcpu]
 
 
