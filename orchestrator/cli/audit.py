@@ -25,14 +25,15 @@ def audit_xml(
     """
     from orchestrator.core.xml.audit import audit
     from orchestrator.core.xml.verdict import Kind, Verdict, describe
+    from orchestrator.errors import UsageError
 
     reserved = wiring.site.reserved_cores(policy)
     verdicts: list[tuple[Path, Verdict]] = []
     for file in files:
         try:
-            verdicts.append((file, audit(file.read_bytes(), reserved)))
-        except OSError as error:
-            verdicts.append((file, Verdict(Kind.INVALID, reason=f"cannot be read: {error.strerror}")))
+            verdicts.append((file, audit(wiring.site.read_domain(file), reserved)))
+        except UsageError as error:
+            verdicts.append((file, Verdict(Kind.INVALID, reason=str(error).removeprefix(f"{file}: "))))
     if json:
         print_json({"files": [{"file": str(file), **describe(verdict)} for file, verdict in verdicts]})
     else:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.policy import Policy
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
-from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.core.topology import Topology
@@ -80,14 +79,22 @@ def reserved_cores(policy: Path | None) -> frozenset[int]:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's bytes, as many as any definition or policy may have and one more; UsageError if it cannot be."""
+    """Return the text of a definition, policy or scenario, up to a byte more than one may have.
+
+    UsageError says why a path has none.
+    """
+    from orchestrator.host.input_file import read_input
     from orchestrator.toml_tables import MOST_BYTES
 
-    try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    return read_input(path, MOST_BYTES)
+
+
+def read_domain(path: Path) -> bytes:
+    """Return the bytes of a domain's XML, up to one more than an audit looks at; UsageError says why there are none."""
+    from orchestrator.core.xml.audit import MOST_BYTES
+    from orchestrator.host.input_file import read_input
+
+    return read_input(path, MOST_BYTES)
 
 
 def guest_directories() -> Path:

@@ -51,7 +51,7 @@ def test_faults_of_all_files_are_told_at_once(program: Program) -> None:
     [
         ("gone.toml", "cannot be read: No such file or directory"),
         (".", "cannot be read: Is a directory"),
-        ("/dev/zero", "larger than any definition"),
+        ("/dev/zero", "is neither a file nor a pipe"),
     ],
 )
 def test_a_definition_that_cannot_be_read(program: Program, path: str, reason: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.xml.audit import audit
+from orchestrator.core.xml.audit import MOST_BYTES, audit
 from orchestrator.core.xml.verdict import Kind, describe
 
 DOMAIN = "<domain type='kvm'><name>vm</name><vcpu cpuset='{}'>1</vcpu></domain>"
@@ -54,6 +54,11 @@ def test_what_libvirt_would_refuse_is_invalid_and_says_why(inside: str, reason: 
     assert reason in verdict.reason
     assert verdict.line in (1, 2)
     assert verdict.could_run_on_reserved is None
+
+
+def test_what_is_too_large_is_not_even_parsed() -> None:
+    verdict = audit(DOMAIN.format("2").encode() + b" " * MOST_BYTES)
+    assert (verdict.kind, verdict.reason) == (Kind.INVALID, "larger than 64 MiB, the most that is looked at")
 
 
 def test_a_pin_for_a_vcpu_that_is_not_there_is_passed_over_unread() -> None:

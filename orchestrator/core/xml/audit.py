@@ -32,6 +32,9 @@ from orchestrator.core.xml.verdict import Exposure, Kind, Verdict
 RESERVED = frozenset({0, 1})
 """The scheduler core and the service core."""
 
+MOST_BYTES = 64 << 20
+"""A longer text is not looked at: thousands of domains fit, and parsing takes several times as much memory."""
+
 QEMU_TYPES = frozenset({"qemu", "kvm", "kqemu", "hvf"})
 """The domain types that libvirt's QEMU driver runs."""
 
@@ -44,6 +47,8 @@ def audit(text: bytes, reserved: frozenset[int] = RESERVED) -> Verdict:
     Where a file holds several, the verdict is the worst one's, with the exposures of all. Never raises,
     whatever the bytes. Growth: linear in the size of the file and in the count of threads it defines.
     """
+    if len(text) > MOST_BYTES:
+        return Verdict(Kind.INVALID, reason=f"larger than {MOST_BYTES >> 20} MiB, the most that is looked at")
     try:
         root = _parse(text)
     except (etree.LxmlError, ValueError, LookupError) as error:
