@@ -59,6 +59,13 @@ class Books:
         self.shared = cores
         self.usable = self.units.within(cores)
 
+    def unkept(self, cores: Iterable[int]) -> set[int]:
+        """Return those of these cores that no guest keeps. Growth: linear in the guests.
+
+        Two can keep one core: who is quarantined is on it, and an exclusive guest waits for it.
+        """
+        return set(cores).difference(*(known.kept for known in self._guests.values()))
+
     def whole_units(self, cores: Iterable[int]) -> tuple[int, ...]:
         """Return all cores of the units that these touch; none if one of them is not the pool's. Growth: the pool."""
         wanted = frozenset(cores)

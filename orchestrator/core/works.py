@@ -245,7 +245,7 @@ class Works:
                 self.share(books.shared.difference(cores), now)
             case Restore(cores):
                 self._keep(guest, set(books[guest].kept).difference(cores))
-                self.share(books.shared.union(cores), now)
+                self.share(books.shared.union(books.unkept(cores)), now)
             case Claim(_, cores):
                 turnover.handovers.claim(guest, cores, now)
             case Release(_, cores):

@@ -20,6 +20,7 @@ from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Plan, Request
 from orchestrator.core.policy import CorePolicy, Policy, RotationPolicy
 from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.snapshot import Standing
 from orchestrator.core.steps import End, Launch, Reseat
 from orchestrator.core.topology import Topology
 
@@ -145,7 +146,9 @@ class World:
             if holders.get(core) != guest:
                 self.faults.append(f"locks: {guest} may run on core {core} at {self.now}, held by {holders.get(core)}")
         snapshot = self.scheduler.snapshot(self.now)
-        everybodys = [core for known in snapshot.guests.values() for core in known.kept] + sorted(snapshot.shared)
+        fine = [known.kept for known in snapshot.guests.values() if known.standing is not Standing.QUARANTINED]
+        deaf = {core for known in snapshot.guests.values() for core in known.kept}.difference(*fine)
+        everybodys = [*(core for kept in fine for core in kept), *deaf, *snapshot.shared]
         if sorted(everybodys) != sorted(snapshot.pool.cores):
             self.faults.append(f"books: cores {everybodys} at {self.now}")
 

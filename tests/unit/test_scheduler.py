@@ -198,3 +198,19 @@ def test_the_floor_stays_shared() -> None:
     assert isinstance(start(host, "web", 1, exclusive=True), Plan)
     refusal = start(host, "db", 1, exclusive=True)
     assert str(refusal) == "pool cores left to shared guests: wanted 3, available 2"
+
+
+def test_what_a_deaf_guest_leaves_goes_to_the_exclusive_guest_that_waits_for_it_and_to_nobody_else() -> None:
+    host = world(4)
+    host.prompt = False
+    for name in ("deaf", "other"):
+        host.ask(StartGuest(spec=spec(name), owner="ann"))
+    host.run(100)
+    host.deaf = {"deaf", "other"}
+    host.ask(StartGuest(spec=spec("server", exclusive=True), owner="bob"))
+    host.run(20_000)
+    server = host.scheduler.snapshot(host.now).guests["server"]
+    assert Happening.GONE in host.told("deaf") + host.told("other")
+    assert host.may_run[server.kept[0]] == "server"
+    assert host.scheduler.snapshot(host.now).shared == {2, 3}.difference(server.kept)
+    assert host.faults == []
