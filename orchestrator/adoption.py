@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -42,14 +43,17 @@ async def adopt(
     """
     adopted: list[Adopted] = []
     notes: list[str] = []
-    found: list[tuple[Adopted, LiveDomain]] = []
-    for live in await launcher.hypervisor.domains():
-        if live.state == SHUT_OFF:
-            continue
+
+    async def attach(live: LiveDomain) -> tuple[Adopted, LiveDomain] | None:
         try:
-            found.append((await _attach(launcher, live, decode(live.metadata.specification)), live))
+            return await _attach(launcher, live, decode(live.metadata.specification)), live
         except OrchestratorError as error:
             notes.append(f"{live.name}: cannot be taken over, and is left alone: {error}")
+            return None
+
+    alive = [live for live in await launcher.hypervisor.domains() if live.state != SHUT_OFF]
+    # All at once: each waits for the answers of a QEMU of its own.
+    found = [pair for pair in await asyncio.gather(*map(attach, alive)) if pair is not None]
     for one, live in sorted(found, key=lambda pair: (pair[0].guest.spec.mode is not Mode.EXCLUSIVE, pair[1].name)):
         try:
             note = await _enter(launcher, scheduler, one, live, now)

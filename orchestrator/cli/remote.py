@@ -195,4 +195,6 @@ def _event(event: Any) -> str:
         return f"{event['missed']} events are missing here: no longer kept when they were asked for"
     parts = [str(event["seq"]), event["at"], event["guest"] or "-", event["what"]]
     parts += [cores_text(event["cores"])] if event["cores"] else []
+    waited = event["waited"]
+    parts += [f"after {waited['seconds']:g} s of at most {waited['bound']:g} s"] if waited else []
     return "  ".join(parts) + (f": {event['why']}" if event["why"] else "")

@@ -37,27 +37,41 @@ _STOPPED_DETAILS = {
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
+REOPEN_EVERY = 0.5
+"""Seconds between two tries to reach libvirt again, after it went away."""
+
+REOPEN_LIMIT = 60.0
+"""Seconds for which a call waits for libvirt to come back."""
+
+
 class LibvirtHypervisor:
     """One open connection. Calls run in worker threads (libvirt blocks), events arrive on the asyncio loop.
 
     libvirt's own event loop turns in a thread of its own: driver code adds and changes its handles from
     whichever thread makes a call, and asyncio's must not be touched from outside.
+
+    A daemon that goes away takes no guest along: the connection is opened anew as soon as one is there again, and
+    calls are made again then; all of them may be made twice. What happened to guests meanwhile is told by nobody here:
+    their own monitors know. `tell` is given a line when it goes, and one when it is back.
     """
 
-    def __init__(self, connection: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Any, uri: str, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._uri = uri
         self._loop = loop
+        self._tell = tell
         self._events: asyncio.Queue[DomainEvent] = asyncio.Queue()
-        self._callback = connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None
-        )
+        self._whole = asyncio.Event()
+        self._reopening: asyncio.Task[None] | None = None
+        self._take(connection)
 
     @classmethod
-    async def open(cls, uri: str) -> Self:
+    async def open(cls, uri: str, tell: Callable[[str], None] = lambda _: None) -> Self:
         """Connect; HostError says why it cannot be done."""
         _turn_event_loop()
         try:
-            return cls(await asyncio.to_thread(libvirt.open, uri), asyncio.get_running_loop())
+            return cls(await asyncio.to_thread(libvirt.open, uri), uri, asyncio.get_running_loop(), tell)
         except libvirt.libvirtError as error:
             raise HostError(
                 f"libvirt cannot be reached at {uri}: {error}; `orchestrator doctor` may know why"
@@ -65,77 +79,125 @@ class LibvirtHypervisor:
 
     async def close(self) -> None:
         """Leave; what runs goes on running."""
+        if self._reopening is not None:
+            self._reopening.cancel()
         with contextlib.suppress(libvirt.libvirtError):  # a connection that broke has nothing to leave
             self._connection.domainEventDeregisterAny(self._callback)
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.unregisterCloseCallback()
         with contextlib.suppress(libvirt.libvirtError):
             await asyncio.to_thread(self._connection.close)
 
     async def start_paused(self, xml: str) -> None:
         """Define the domain and start it with its vCPUs stopped; on failure nothing of it is left."""
-        domain = await self._call(lambda: self._connection.defineXML(xml), "libvirt refuses the definition")
+        uuid = await self._call(lambda line: line.defineXML(xml).UUIDString(), "libvirt refuses the definition")
+        tried = False
+
+        def start(line: Any) -> None:
+            """Start it; if it runs when we come for the second time, it was started and the answer got lost."""
+            nonlocal tried
+            domain = line.lookupByUUIDString(uuid)
+            if not (tried and domain.isActive()):
+                tried = True
+                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+
         try:
-            await self._call(
-                lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), "the guest does not start"
-            )
+            await self._call(start, "the guest does not start")
         except BaseException:
-            await self._undo(lambda: _undefine(domain))
+            await self._undo(lambda line: _undefine(line.lookupByUUIDString(uuid)))
             raise
 
     async def remove(self, uuid: str) -> bool:
         """Destroy and undefine the domain; False if there was none. Another one of the same name is left alone."""
         try:
-            domain = await asyncio.to_thread(self._connection.lookupByUUIDString, uuid)
+            await self._made(lambda line: line.lookupByUUIDString(uuid))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return False
             raise FailedError(f"{uuid}: libvirt cannot look this domain up: {error}") from error
-        await self._undo(domain.destroy)
-        await self._undo(lambda: _undefine(domain))
+        await self._undo(lambda line: line.lookupByUUIDString(uuid).destroy())
+        await self._undo(lambda line: _undefine(line.lookupByUUIDString(uuid)))
         return True
 
     async def mark_paused(self, uuid: str, *, paused: bool) -> None:
         """Note in the metadata, of the live domain and of its definition, whether its user has paused it."""
-        await self._call(lambda: self._mark_paused(uuid, paused), f"{uuid}: its metadata cannot be changed")
+        await self._call(lambda line: _mark_paused(line, uuid, paused), f"{uuid}: its metadata cannot be changed")
 
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""
-        return await self._call(self._domains, "libvirt cannot list its domains")
+        return await self._call(_domains, "libvirt cannot list its domains")
 
     async def events(self) -> AsyncIterator[DomainEvent]:
         """Yield domains that stopped or crashed, from the moment the connection was opened."""
         while True:
             yield await self._events.get()
 
-    async def _call(self, act: Callable[[], _T], what: str) -> _T:
+    async def _call(self, act: Callable[[Any], _T], what: str) -> _T:
         try:
-            return await asyncio.to_thread(act)
+            return await self._made(act)
         except libvirt.libvirtError as error:
             raise FailedError(f"{what}: {error}") from error
 
-    async def _undo(self, act: Callable[[], object]) -> None:
+    async def _undo(self, act: Callable[[Any], object]) -> None:
         """Destroy or undefine; a domain that is not there or does not run is what was wanted."""
         try:
-            await asyncio.to_thread(act)
+            await self._made(act)
         except libvirt.libvirtError as error:
             if error.get_error_code() not in _GONE:
                 raise FailedError(f"the guest could not be removed: {error}") from error
 
-    def _domains(self) -> list[LiveDomain]:
-        found = []
-        for domain in self._connection.listAllDomains():
-            with contextlib.suppress(libvirt.libvirtError):  # it may go away while we look
-                described = _describe(domain)
-                if described is not None:
-                    found.append(described)
-        return sorted(found, key=lambda each: each.name)
+    async def _made(self, act: Callable[[Any], _T]) -> _T:
+        """Make a call, and make it again if libvirt goes away meanwhile; FailedError if it does not come back."""
+        while True:
+            try:
+                await asyncio.wait_for(self._whole.wait(), REOPEN_LIMIT)
+            except TimeoutError:
+                raise FailedError(
+                    f"libvirt has gone away from {self._uri}, and was not back within {REOPEN_LIMIT:g} s; guests go on"
+                ) from None
+            connection = self._connection
+            try:
+                return await asyncio.to_thread(act, connection)
+            except libvirt.libvirtError:
+                if connection.isAlive():
+                    raise
+                self._gone(connection)
 
-    def _mark_paused(self, uuid: str, paused: bool) -> None:
-        domain = self._connection.lookupByUUIDString(uuid)
-        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-        guest = etree.fromstring(domain.metadata(kind, NAMESPACE), etree.XMLParser(resolve_entities=False))
-        mark_paused(guest, paused=paused)
-        where = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
-        domain.setMetadata(kind, etree.tostring(guest, encoding="unicode"), "orchestrator", NAMESPACE, where)
+    def _take(self, connection: Any) -> None:
+        """Use this connection from now on."""
+        self._callback = connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None
+        )
+        with contextlib.suppress(libvirt.libvirtError):  # the embedded driver cannot go away without us
+            connection.registerCloseCallback(self._on_close, None)
+        self._connection = connection
+        self._whole.set()
+
+    def _gone(self, connection: Any) -> None:
+        """Begin to open a new connection in place of this one, once."""
+        if connection is self._connection and self._whole.is_set():
+            self._whole.clear()
+            self._reopening = asyncio.create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        self._tell(f"libvirt has gone away from {self._uri}: guests go on and take turns, starts and ends wait for it")
+        while True:
+            try:
+                connection = await asyncio.to_thread(libvirt.open, self._uri)
+                self._take(connection)
+            except libvirt.libvirtError:
+                await asyncio.sleep(REOPEN_EVERY)
+            else:
+                self._tell(f"libvirt is back at {self._uri}")
+                return
+
+    def _on_close(self, connection: Any, reason: int, _opaque: object) -> None:
+        if reason != libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT:  # else we did it
+            self._loop.call_soon_threadsafe(self._gone_from, connection)
+
+    def _gone_from(self, _connection: Any) -> None:
+        if not self._connection.isAlive():
+            self._gone(self._connection)
 
     def _on_event(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
@@ -146,6 +208,29 @@ class LibvirtHypervisor:
         else:
             return
         self._loop.call_soon_threadsafe(self._events.put_nowait, DomainEvent(domain.name(), kind, word))
+
+
+def _domains(connection: Any) -> list[LiveDomain]:
+    found = []
+    for domain in connection.listAllDomains():
+        try:
+            described = _describe(domain)
+        except libvirt.libvirtError:
+            if not connection.isAlive():
+                raise
+            continue  # it went away while we looked
+        if described is not None:
+            found.append(described)
+    return sorted(found, key=lambda each: each.name)
+
+
+def _mark_paused(connection: Any, uuid: str, paused: bool) -> None:
+    domain = connection.lookupByUUIDString(uuid)
+    kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+    guest = etree.fromstring(domain.metadata(kind, NAMESPACE), etree.XMLParser(resolve_entities=False))
+    mark_paused(guest, paused=paused)
+    where = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
+    domain.setMetadata(kind, etree.tostring(guest, encoding="unicode"), "orchestrator", NAMESPACE, where)
 
 
 def _undefine(domain: Any) -> None:

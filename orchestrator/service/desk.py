@@ -9,12 +9,12 @@ from typing import Any, Protocol, TypeVar
 
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Architecture
-from orchestrator.core.orders import Notice
+from orchestrator.core.orders import Happening, Notice
 from orchestrator.engine import Engine, Guest, RunningGuest
 from orchestrator.errors import OrchestratorError, OutcomeUnknownError, RefusedError, UsageError
 from orchestrator.ports import Clock
 from orchestrator.service.callers import Peer
-from orchestrator.service.events import Events
+from orchestrator.service.events import Events, Waited
 from orchestrator.service.messages import ACT_LIMIT, MOST_GUESTS, NoSuchGuestError, StartRequest
 from orchestrator.service.views import (
     NANOSECONDS,
@@ -74,7 +74,8 @@ class Desk:
 
     def note(self, notice: Notice) -> None:
         """Make an event of what the engine tells."""
-        self.events.add(notice.what, notice.guest, self._owner(notice.guest) or "", notice.cores, notice.why)
+        owner = self._owner(notice.guest) or ""
+        self.events.add(notice.what, notice.guest, owner, notice.cores, notice.why, _waited(notice))
 
     # What is shown.
 
@@ -264,3 +265,11 @@ class Desk:
 
 Act = Callable[[Peer, str], Awaitable[None]]
 """Something that is done to one guest."""
+
+
+def _waited(notice: Notice) -> Waited | None:
+    """Say how long a shared guest had waited for a turn that began."""
+    if notice.what is not Happening.TURN_BEGAN or not notice.latest:
+        return None
+    seconds, bound = (round((end - notice.since) / NANOSECONDS, 3) for end in (notice.at, notice.latest))
+    return Waited(seconds, bound)

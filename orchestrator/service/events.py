@@ -15,8 +15,18 @@ _AT_ONCE = 100
 """How many events a reader takes before others get their turn of the loop."""
 
 
+class Waited(msgspec.Struct, frozen=True):
+    """How long a guest had waited when its turn began, and how long it could have had to, in seconds."""
+
+    seconds: float
+    bound: float
+
+
 class Event(msgspec.Struct, frozen=True):
-    """One event: `seq` counts from 1 since the daemon began, `at` is wall-clock time (ISO 8601, UTC)."""
+    """One event: `seq` counts from 1 since the daemon began, `at` is wall-clock time (ISO 8601, UTC).
+
+    `waited` comes with the turns of shared guests.
+    """
 
     seq: int
     at: str
@@ -25,6 +35,7 @@ class Event(msgspec.Struct, frozen=True):
     owner: str = ""
     cores: tuple[int, ...] = ()
     why: str = ""
+    waited: Waited | None = None
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -52,11 +63,19 @@ class Events:
         """The number of the last event; 0 before the first."""
         return self._last
 
-    def add(self, what: str, guest: str = "", owner: str = "", cores: tuple[int, ...] = (), why: str = "") -> None:
+    def add(
+        self,
+        what: str,
+        guest: str = "",
+        owner: str = "",
+        cores: tuple[int, ...] = (),
+        why: str = "",
+        waited: Waited | None = None,
+    ) -> None:
         """Note that something happened now."""
         self._last += 1
         at = self._clock().isoformat(timespec="microseconds")
-        self._ring[self._last % len(self._ring)] = Event(self._last, at, what, guest, owner, cores, why)
+        self._ring[self._last % len(self._ring)] = Event(self._last, at, what, guest, owner, cores, why, waited)
         self._stir.set()
 
     def close(self) -> None:

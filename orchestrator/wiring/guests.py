@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import pwd
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,13 @@ WAITING = "waiting"
 
 
 @contextlib.asynccontextmanager
-async def open_hypervisor(connect: str) -> AsyncIterator[LibvirtHypervisor]:
-    """Open libvirt at `connect`: ``embed`` or a URI. RefusedError if another process holds the embedded root."""
+async def open_hypervisor(
+    connect: str, tell: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[LibvirtHypervisor]:
+    """Open libvirt at `connect`: ``embed`` or a URI. RefusedError if another process holds the embedded root.
+
+    `tell` is given a line when it goes away, and when it is back.
+    """
     from orchestrator.host import embed, places, processes
 
     uri = connect
@@ -48,7 +53,7 @@ async def open_hypervisor(connect: str) -> AsyncIterator[LibvirtHypervisor]:
     from orchestrator.host.hypervisor import LibvirtHypervisor
 
     reaping = asyncio.create_task(_reap_now_and_then())
-    hypervisor = await LibvirtHypervisor.open(uri)
+    hypervisor = await LibvirtHypervisor.open(uri, tell)
     try:
         yield hypervisor
     finally:

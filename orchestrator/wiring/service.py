@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +116,7 @@ async def serve(settings: Settings, tell: Tell) -> None:
             if why:
                 tell(f"note: {why}")
         connect = settings.connect or settings.policy.hypervisor.connect
-        async with open_hypervisor(connect) as hypervisor, recording(settings.policy, tell) as recorder:
+        async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
             launcher, clock = build_launcher(topology, hypervisor, connect), realtime.AlarmClock()
             daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
             await _run(daemon, recorder, realtime.Collector(clock.left))
@@ -151,10 +152,13 @@ async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None
     from orchestrator.service.server import serving
 
     engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
+    began = time.monotonic()
     for note in await engine.adopt(decode_guest):
         tell(note)
     for name in await recorder.reconcile([guest.domain for guest in engine.guests.values()]):
         tell(f"{name}: its process was gone when the scheduler came back")
+    if engine.guests:
+        tell(f"took over {_counted(engine.guests)} in {time.monotonic() - began:.2f} s")
     ended = _signals(daemon)
     path = daemon.settings.socket or default_socket()
     async with _going(engine) as running:
@@ -238,7 +242,7 @@ def farewell(engine: Engine) -> str:
     return f"ended; {'; '.join(parts) or 'no guest runs'}"
 
 
-def _counted(guests: Sequence[object]) -> str:
+def _counted(guests: Collection[object]) -> str:
     return f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
 
 

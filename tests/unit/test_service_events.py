@@ -12,9 +12,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.orders import Happening, Notice
 from orchestrator.service.events import Event, Events, Missed
 from tests.unit.service_daemon import daemon_on, definition, run
 
+SECOND = 1_000_000_000
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -55,6 +57,20 @@ def test_an_event_says_when_what_to_whom_and_why() -> None:
         assert events.last == 1
 
     asyncio.run(story())
+
+
+def test_a_shared_guests_turn_says_how_long_it_had_waited_and_how_long_it_could_have(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with daemon_on(tmp_path) as daemon:
+            daemon.desk.note(
+                Notice(Happening.TURN_BEGAN, "web", 5 * SECOND, (2,), since=2 * SECOND, latest=10 * SECOND)
+            )
+            daemon.desk.note(Notice(Happening.TURN_BEGAN, "exclusive", 5 * SECOND, (3,), since=5 * SECOND))
+            daemon.desk.note(Notice(Happening.TURN_ENDED, "web", 7 * SECOND, (2,), since=5 * SECOND))
+            told = [event["waited"] async for event in daemon.client.events(0, follow=False)]
+            assert told == [{"seconds": 3.0, "bound": 8.0}, None, None]
+
+    run(story)
 
 
 def test_what_happens_to_guests_is_told_to_two_followers_at_once(tmp_path: Path) -> None:
