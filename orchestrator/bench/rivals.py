@@ -8,6 +8,7 @@ Import this module only once the environment says where libvirt's warnings go: i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Mapping
@@ -72,6 +73,8 @@ class LibvirtLoop:
     async def hand_over(self, old: str, new: str) -> dict[str, float]:
         """Stop one guest, let the other run, and return the seconds that both calls took."""
         leaving, coming = self._domains[old], self._domains[new]
+        await _until_seen(leaving, libvirt.VIR_DOMAIN_RUNNING)
+        await _until_seen(coming, libvirt.VIR_DOMAIN_PAUSED)
         start = perf_counter()
         leaving.suspend()
         coming.resume()
@@ -80,6 +83,15 @@ class LibvirtLoop:
     def close(self) -> None:
         """Hang up; guests stay as they are."""
         self._connection.close()
+
+
+async def _until_seen(domain: Any, state: int) -> None:
+    """Return when libvirt has taken in what another monitor did to a guest, of which it is told by an event."""
+    limit = perf_counter() + _LIMIT
+    while domain.state()[0] != state:
+        if perf_counter() > limit:
+            raise FailedError(f"{domain.name()}: libvirt does not see within {_LIMIT:g} s what its monitor was told")
+        await asyncio.sleep(0.001)
 
 
 def libvirt_version() -> str:
