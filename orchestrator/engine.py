@@ -21,6 +21,7 @@ from orchestrator.core.orders import Notice
 from orchestrator.core.placement import Reason, Refusal
 from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.policy import Policy
+from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.topology import Topology
 from orchestrator.driver import NANOSECONDS, Driver, first_of
@@ -39,8 +40,9 @@ _UNRECORDED = Unrecorded()
 class Engine:
     """Starts, rotates and ends guests on one host.
 
-    `guests` are those that were started here, the ended ones too, by name. While `run` is running, turns are taken, and
-    what happens to guests by themselves is seen to. `on_notice` is told what happens, after the engine has taken it in.
+    `policy` is the one in force. `guests` are those that were started here, the ended ones too, by name. While `run` is
+    running, turns are taken, and what happens to guests by themselves is seen to. `on_notice` is told what happens,
+    after the engine has taken it in.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Engine:
         records: Records = _UNRECORDED,
     ) -> None:
         self.topology = topology
+        self.policy = policy
         self._launcher = launcher
         self._records = records
         self._scheduler = Scheduler(topology, policy)
@@ -77,6 +80,14 @@ class Engine:
                 self._driver.go_on()
         finally:
             self._driver.cancel_all()
+
+    def reload(self, policy: Policy) -> tuple[str, ...]:
+        """Go by another policy from now on, guests going on; return a line for each value that cannot be changed so."""
+        self.policy, kept = take_over(self.policy, policy)
+        self._records.limit_serial(int(self.policy.logs.serial_limit))
+        self._scheduler.change(self.policy, self._driver.now())
+        self._driver.go_on()
+        return kept
 
     async def start(self, guests: Sequence[Guest]) -> None:
         """Start guests at the same time, or refuse all of them with every reason; raises the first failure, if any.

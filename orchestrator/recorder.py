@@ -34,6 +34,9 @@ class Records(Protocol):
     def tell(self, notice: Notice) -> None:
         """Note what the scheduler tells."""
 
+    def limit_serial(self, limit: int) -> None:
+        """Keep so many bytes of what each guest's serial port prints from now on."""
+
 
 class Unrecorded:
     """Writes nothing down: for a run in the foreground, which its user watches."""
@@ -50,6 +53,9 @@ class Unrecorded:
     def tell(self, notice: Notice) -> None:
         """Write nothing down."""
 
+    def limit_serial(self, limit: int) -> None:
+        """Write nothing down."""
+
 
 class Recorder:
     """Writes into the journal, the store and the event log. `wall` is nanoseconds since 1970."""
@@ -62,6 +68,7 @@ class Recorder:
         self._chores = chores
         self._wall = wall
         self._serial_limit = serial_limit
+        self._serials: dict[str, str] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
 
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -71,12 +78,14 @@ class Recorder:
 
     def began(self, domain: Domain) -> None:
         """Remember a guest, and have its serial port's output kept."""
+        self._serials[domain.spec.name] = domain.serial_log
         self._chores.watch_serial(domain.spec.name, domain.serial_log, self._serial_limit)
         self._write(self._store.put, self._stored(domain))
 
     def ended(self, domain: Domain, how: str, kind: str) -> None:
         """Forget a guest, and remember how it ended."""
         name = domain.spec.name
+        self._serials.pop(name, None)
         self._chores.forget_serial(name)
         ending = Ending(name=name, owner=domain.owner, uuid=str(domain.uuid), ended_at=self._wall(), how=how, kind=kind)
         self._write(self._store.remove, name, ending)
@@ -85,6 +94,14 @@ class Recorder:
         """Put what the scheduler tells into the event log."""
         record = {"at": self._wall(), "what": notice.what, "guest": notice.guest, "cores": list(notice.cores)}
         self._chores.log(record | ({"why": notice.why} if notice.why else {}))
+
+    def limit_serial(self, limit: int) -> None:
+        """Keep so many bytes of what each guest's serial port prints, of those that are there too."""
+        if limit == self._serial_limit:
+            return
+        self._serial_limit = limit
+        for name, log in self._serials.items():
+            self._chores.watch_serial(name, log, limit)
 
     async def reconcile(self, domains: list[Domain]) -> list[str]:
         """Have the store know these guests, which were found to run, and no others; return the names of those gone."""

@@ -54,6 +54,10 @@ class Books:
         """Note how a guest stands now."""
         self.enter(guest, replace(self._guests[guest], standing=standing))
 
+    def set_policy(self, policy: Policy) -> None:
+        """Judge by another policy from now on, of which the units are the same."""
+        self._policy = policy
+
     def share(self, cores: frozenset[int]) -> None:
         """Note which cores shared guests may have."""
         self.shared = cores

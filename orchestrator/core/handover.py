@@ -126,6 +126,11 @@ class Handovers:
         granted, self._granted = self._granted, []
         return granted
 
+    def set_limit(self, limit: int, now: int) -> None:
+        """Change how long a guest may take; who has been told something already has no longer, nor less from now on."""
+        self._limit = limit
+        self._deadlines = deque((min(by, now + limit), guest, told) for by, guest, told in self._deadlines)
+
     def launched(self, guest: str, cores: tuple[int, ...]) -> None:
         """Note where a guest's threads are pinned."""
         self._pinned[guest] = cores

@@ -38,7 +38,7 @@ class Order:
     """
 
     def __init__(self, rules: Rules, size: int) -> None:
-        self._slice, self._turn, self._patience = rules.slice, rules.slice + rules.handover, rules.patience
+        self._obey(rules)
         self._tiers: dict[int, Tier] = {}
         self._weights: dict[str, int] = {}
         self._places = 0
@@ -48,6 +48,20 @@ class Order:
         self.members: dict[str, Member] = {}
         self.size = size
         self.waiting = self.waiting_units = 0
+
+    def set_rules(self, rules: Rules) -> None:
+        """Go by other rules from now on; who waits is due as they say, or as before if that is sooner. Growth: n."""
+        self._obey(rules)
+        self._weighed += 1
+        for member in self._all_waiting():
+            due = member.since + self._patience + FAIR_PERIODS * self._period(member)
+            if due < member.due:
+                member.due = due
+                if member.ripens is None or due < member.ripens:
+                    self._ripen_later(member)
+
+    def _obey(self, rules: Rules) -> None:
+        self._slice, self._turn, self._patience = rules.slice, rules.slice + rules.handover, rules.patience
 
     def admit(self, guest: str, owner: str, weight: int, priority: int, extent: tuple[int, int]) -> Member:
         """Take in a new guest, `extent` being its cores and units; it is away as yet."""

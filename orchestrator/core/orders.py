@@ -32,6 +32,7 @@ class Happening(StrEnum):
     ENLISTED = "takes turns"
     DISCHARGED = "takes no turns"
     RESIZED = "shared pool resized"
+    POLICY = "policy changed"
     RESEATED = "has these cores"
     DONE = "done"
     UNDONE = "undone"

@@ -46,9 +46,7 @@ class Rotation:
 
     def __init__(self, rules: Rules, groups: Iterable[Iterable[int]]) -> None:
         """Begin with all cores of `groups`: single cores, or physical cores with their siblings, never split."""
-        self._rules = rules
-        self._slice, self._round = rules.slice, rules.slice + rules.handover
-        self._least = rules.handover + rules.minimum
+        self._obey(rules)
         units = Units(groups)
         self._order = Order(rules, units.size)
         self._seats = Seats(rules, units, self._order)
@@ -123,9 +121,20 @@ class Rotation:
             self._order.enqueue(member, now, keep_place=now < member.floor)
         self._seats.resize(usable)
         self._order.resize(self._seats.units.size)
-        self._room = None
-        for member, ahead in self._order.ahead():
-            member.latest = self._bound(member, now, ahead)
+        self._promise_anew(now)
+
+    def set_rules(self, rules: Rules, now: int) -> None:
+        """Let turns and waits go by other rules from now on, those under way too.
+
+        A turn that would last longer than one may now is cut, and whoever waits is due no later than he was: so the
+        bound of the new rules holds from now on, and all waits are promised anew by it. Growth: n log n in the guests.
+        """
+        if not self._order.waiting:
+            self._seats.settle(now)
+        self._obey(rules)
+        self._seats.set_rules(rules, now)
+        self._order.set_rules(rules)
+        self._promise_anew(now)
 
     def charge(self, stop: Stop, ran: int) -> None:
         """Replace the decided length of an ended turn by the confirmed one, in nanoseconds."""
@@ -185,6 +194,16 @@ class Rotation:
         """Return the turns whose cores a waiting guest would get if it were next, soonest first. Growth: n log n."""
         holders = self._seats.turns.holders(self._order.members[guest], self._seats.free, now)
         return tuple(map(_turn, holders))
+
+    def _obey(self, rules: Rules) -> None:
+        self._slice, self._round = rules.slice, rules.slice + rules.handover
+        self._least = rules.handover + rules.minimum
+        self._handover = rules.handover
+
+    def _promise_anew(self, now: int) -> None:
+        self._room = None
+        for member, ahead in self._order.ahead():
+            member.latest = self._bound(member, now, ahead)
 
     def _join(self, member: Member, now: int) -> None:
         if not self._order.waiting:
@@ -285,7 +304,7 @@ class Rotation:
         size = self._order.size
         if member.need > size:
             return None
-        return max(now, member.due) + rounds(ahead, member.need, size) * self._round + self._rules.handover
+        return max(now, member.due) + rounds(ahead, member.need, size) * self._round + self._handover
 
 
 def _turn(member: Member) -> Turn:

@@ -61,6 +61,21 @@ class Scheduler:
         """Return what would be decided about these starts, one after the other, and begin nothing."""
         return foresee(self.snapshot(now), requests)
 
+    def change(self, policy: Policy, now: int) -> None:
+        """Go by another policy from now on; who was told something already has no longer than it says now.
+
+        Its cores and the pieces in which they are given are those of the policy before: `policy_change.take_over` sees
+        to that. What runs goes on, also where the new policy would refuse it. Growth: n log n in the guests.
+        """
+        self._policy = policy.rotation
+        self._books.set_policy(policy)
+        self._turnover.rotation.set_rules(policy.rotation.rules(), now)
+        self._turnover.handovers.set_limit(policy.rotation.confirm, now)
+        self._graces = deque((min(by, now + policy.rotation.grace), guest) for by, guest in self._graces)
+        self._turnover.notices.append(Notice(Happening.POLICY, "", now))
+        self._works.changed = True
+        self._settle(now)
+
     def adopt(self, known: Known, cores: tuple[int, ...], now: int, *, running: bool) -> None:
         """Take over a guest that was found, as after a restart; exclusive guests first, for shared ones give way.
 

@@ -21,12 +21,24 @@ class Seats:
     """
 
     def __init__(self, rules: Rules, units: Units, order: Order) -> None:
-        self._rules = rules
-        self._least = rules.handover + rules.minimum
+        self._obey(rules)
         self._order = order
         self.units = units
         self.turns = Turns()
         self.free = units.free.bit_count()
+
+    def set_rules(self, rules: Rules, now: int) -> None:
+        """Go by other rules from now on; no turn lasts longer from here than one that begins now. Growth: n log n."""
+        self._obey(rules)
+        most = now + rules.slice + rules.handover
+        for member in self.turns:
+            if member.until > most:
+                borrowed = self.turns.borrows(member)
+                self.turns.remove(member)
+                self._order.pay(member, (most - member.paid_to) * member.need)
+                member.until = member.paid_to = most
+                member.floor = min(member.floor, most)
+                self.turns.add(member, borrowed=borrowed)
 
     def begin(self, member: Member, now: int, until: int, *, goes_on: bool, borrowed: bool = False) -> None:
         """Let a waiting member run until `until`, paid in advance; `goes_on` if it never stopped."""
@@ -65,7 +77,7 @@ class Seats:
         """Let those pay who ran on past their slices since nobody waited. Growth: linear in them."""
         for member in self.turns.over(now):
             beyond = now - member.paid_to
-            last = min(beyond, self._rules.slice)
+            last = min(beyond, self._slice)
             # Nobody waited, so each slice but the last was served in order, down to the very end.
             self._order.pay(member, (beyond - last) * member.need)
             self._order.advance(member)
@@ -90,6 +102,9 @@ class Seats:
         """Record the units a member has, which are taken already."""
         member.units = units
         member.cores = self.units.cores(units)
+
+    def _obey(self, rules: Rules) -> None:
+        self._slice, self._least = rules.slice, rules.handover + rules.minimum
 
     def resize(self, usable: int) -> None:
         """Let shared guests have these units only; nobody may be on any other."""

@@ -78,6 +78,10 @@ class Turns:
         if not cohort.members:
             self._close(member.terms)
 
+    def borrows(self, member: Member) -> bool:
+        """Whether a member that is entered gives way to a due head at any moment."""
+        return member.terms[1]
+
     def first_end(self) -> int | None:
         """Return when the first slice ends."""
         return min((group.ends[0][0] for group in self._groups.values() if group.ends), default=None)

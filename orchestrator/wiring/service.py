@@ -84,14 +84,13 @@ class Daemon:
         self.notifier.ready(_status(self.engine))
 
     def _take(self, policy: Policy) -> str:
-        if policy == self.settings.policy:
+        if policy == self.engine.policy:
             return "nothing has changed"
-        take: Callable[[Policy], None] | None = getattr(self.engine, "reload", None)
-        if take is None:
-            return "valid, but not in force: end this `orchestrator serve` and start it anew, guests go on meanwhile"
-        take(policy)
-        self.settings.policy = self.definitions.policy = policy
-        return "in force"
+        kept = self.engine.reload(policy)
+        self.settings.policy = self.definitions.policy = self.engine.policy
+        for line in kept:
+            self.tell(line)
+        return f"in force, but for {len(kept)} that stay" if kept else "in force"
 
 
 async def serve(settings: Settings, tell: Tell) -> None:

@@ -10,6 +10,8 @@ from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import MoveGuest, Plan, Request
 from orchestrator.core.policy import Policy
 from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.seats import Seats
+from orchestrator.core.sharing import Rules
 from orchestrator.core.steps import Release
 from orchestrator.core.topology import Topology
 from tests.unit.rotation_flaws import BackfillsForEver
@@ -73,3 +75,18 @@ class LeavesTooEarly(Scheduler):
                 if isinstance(lock, Release):
                     self._turnover.handovers.release(lock.guest, lock.cores[:1], now)
         return outcome
+
+
+class LetsOldTurnsLast(Scheduler):
+    """Takes a new policy over for turns that begin, and leaves those under way as long as they were."""
+
+    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
+        super().__init__(topology, policy, weights)
+        rotation = self._turnover.rotation
+        seats = rotation._seats = _Lenient(policy.rotation.rules(), rotation._seats.units, rotation._order)
+        seats.free = seats.units.free.bit_count()
+
+
+class _Lenient(Seats):
+    def set_rules(self, rules: Rules, now: int) -> None:  # noqa: ARG002
+        self._obey(rules)

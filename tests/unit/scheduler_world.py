@@ -84,6 +84,10 @@ class World:
         self._obey()
         return outcome
 
+    def change(self, policy: Policy) -> None:
+        self.scheduler.change(policy, self.now)
+        self._obey()
+
     def crash(self, guest: str) -> None:
         if guest in self.alive:
             self._dies(guest)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.durations import Duration
 from orchestrator.core.plan import MoveGuest, PauseGuest, Request, ResizeGuest, ResumeGuest, StartGuest, StopGuest
+from orchestrator.core.policy import Policy, RotationPolicy
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.steps import Launch
 from tests.unit.scheduler_flaws import ForgetsCores, NeverAsksTheLocks, Starves
@@ -28,7 +30,7 @@ class Act:
 
 
 KINDS = ["start", "start", "start", "start", "stop", "pause", "resume", "crash", "deaf", "unlucky"]
-KINDS += ["move", "move", "resize", "vague"]
+KINDS += ["move", "move", "resize", "vague", "policy", "policy"]
 ACTS = st.builds(
     Act,
     kind=st.sampled_from(KINDS),
@@ -37,6 +39,19 @@ ACTS = st.builds(
     vcpus=st.integers(1, 4),
     exclusive=st.sampled_from([False, False, True]),
 )
+SLICES = (20, 50, 100, 400, 2000)
+POLICIES = [
+    Policy(
+        rotation=RotationPolicy(
+            slice=Duration(slice_ * MS),
+            minimum_run=Duration(min(slice_, minimum) * MS),
+            handover=Duration(10 * MS),
+            patience=Duration((300 if minimum < 50 else 1500) * MS),
+        )
+    )
+    for slice_ in SLICES
+    for minimum in (5, 200)
+]
 REQUESTS: dict[str, Callable[[str], Request]] = {"stop": StopGuest, "pause": PauseGuest, "resume": ResumeGuest}
 
 
@@ -55,6 +70,8 @@ def play(
             host.ask(MoveGuest(name, place if act.exclusive else ()))
         elif act.kind == "resize" and host.scheduler.knows(name):
             host.ask(ResizeGuest(name, act.vcpus))
+        elif act.kind == "policy":
+            host.change(POLICIES[act.number])
         elif act.kind == "start":
             host.unlucky.discard(name)
             host.ask(StartGuest(spec=spec(name, act.vcpus, exclusive=act.exclusive), owner=f"o{act.number % 3}"))

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from orchestrator.core.durations import Duration
 from orchestrator.core.model import Mode
-from orchestrator.core.policy import Policy
+from orchestrator.core.policy import Policy, RotationPolicy
 from orchestrator.engine import Engine
-from orchestrator.errors import RefusedError
 from orchestrator.host.notify import Notifier
 from orchestrator.host.opening import UserFiles
 from orchestrator.service.desk import Desk
@@ -22,31 +21,20 @@ from tests.fakes.host import FakeHost
 POLICY = '[rotation]\nslice = "{slice}"\n'
 
 
-class Reloading(Engine):
-    """Takes a policy while it runs, but no turn longer than a minute."""
-
-    taken: Policy | None = None
-
-    def reload(self, policy: Policy) -> None:
-        if policy.rotation.slice > Duration.parse("1 min"):
-            raise RefusedError("a turn is at most a minute here")
-        self.taken = policy
-
-
-def daemon_with(path: Path | None, engine: type[Engine] = Engine) -> tuple[Daemon, list[str]]:
+def daemon_with(path: Path | None) -> tuple[Daemon, list[str]]:
     host, told = FakeHost(), list[str]()
     settings = Settings(path, load_policy(path), None, None)
     made = engine_on(host)
-    made = engine(made.topology, Policy(), launcher_on(host, made.topology), host.clock)
+    made = Engine(made.topology, settings.policy, launcher_on(host, made.topology), host.clock)
     definitions = SentDefinitions(settings.policy, UserFiles())
     desk = Desk(made, definitions, Events(), host.clock)
     return Daemon(made, desk, definitions, Notifier({}), settings, told.append), told
 
 
-def after(path: Path, text: str, engine: type[Engine] = Reloading) -> tuple[Daemon, list[str]]:
+def after(path: Path, text: str) -> tuple[Daemon, list[str]]:
     """Start with turns of 100 ms, write this, and reload."""
     path.write_text(POLICY.format(slice="100 ms"))
-    daemon, told = daemon_with(path, engine)
+    daemon, told = daemon_with(path)
     path.write_text(text)
     daemon.reload()
     return daemon, told
@@ -56,8 +44,7 @@ def test_a_valid_policy_comes_into_force(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     daemon, told = after(path, POLICY.format(slice="1 s"))
     assert told == [f"reload: {path}: in force"]
-    assert isinstance(daemon.engine, Reloading)
-    assert daemon.engine.taken == daemon.settings.policy == daemon.definitions.policy == load_policy(path)
+    assert daemon.engine.policy == daemon.settings.policy == daemon.definitions.policy == load_policy(path)
     daemon.reload()
     assert told[1:] == [f"reload: {path}: nothing has changed"]
 
@@ -67,19 +54,27 @@ def test_an_invalid_policy_is_refused_with_every_fault_and_the_old_one_stays(tmp
     daemon, told = after(path, 'colour = "red"\n[rotation]\nslice = "0 s"\n')
     assert [line.partition(": ")[0] for line in told] == [f"{path}:1", f"{path}:3", "reload"]
     assert told[-1] == f"reload: {path}: refused; the policy is as before"
-    assert isinstance(daemon.engine, Reloading)
-    assert daemon.engine.taken is None
+    assert daemon.engine.policy.rotation.slice == Duration.parse("100 ms")
     path.unlink()
     daemon.reload()
     assert told[-1] == f"reload: {path}: refused; the policy is as before"
 
 
-def test_a_policy_that_the_engine_refuses_changes_nothing(tmp_path: Path) -> None:
+def test_values_that_hold_to_the_end_stay_and_are_named_and_the_others_come_into_force(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
-    daemon, told = after(path, POLICY.format(slice="2 min"))
-    assert told[0] == "a turn is at most a minute here"
-    assert daemon.settings.policy == daemon.definitions.policy
-    assert daemon.settings.policy.rotation.slice == Duration.parse("100 ms")
+    fixed = '[cores]\nreserved = "5"\nsplit_cores = true\n[hypervisor]\nconnect = "qemu:///system"\n'
+    daemon, told = after(path, f"{POLICY.format(slice='1 s')}{fixed}")
+    assert [line.partition(": ")[0] for line in told] == [
+        "cores.reserved",
+        "cores.split_cores",
+        "hypervisor.connect",
+        "reload",
+    ]
+    assert told[0].startswith("cores.reserved: stays '' and is not '5' yet, since guests may be on them; end this")
+    assert told[-1] == f"reload: {path}: in force, but for 3 that stay"
+    assert daemon.engine.policy == Policy(rotation=RotationPolicy(slice=Duration.parse("1 s")))
+    daemon.reload()
+    assert told[4:] == told[:4]
 
 
 def test_without_a_policy_file_there_is_nothing_to_read_anew() -> None:
