@@ -91,6 +91,14 @@ def _check_floor(shared_floor: int) -> Iterator[Fault]:
         yield Fault(f"{shown(shared_floor)} is not possible; it is 0 or more cores", "shared_floor")
 
 
+def _check_cores_kept(kept: Mapping[str, int]) -> Iterator[Fault]:
+    for name, cores in kept.items():
+        if not _USER.fullmatch(name):
+            yield Fault(f"{shown(name)} is no name of a user of a host", f"kept.{name}")
+        elif cores < 0:
+            yield Fault(f"{cores} is not possible; it is 0 or more cores", f"kept.{name}")
+
+
 def _check_minimum(slice_: Duration, minimum_run: Duration) -> Iterator[Fault]:
     if slice_ < _LEAST_SLICE:
         yield Fault(f"{slice_} is too short for a turn; {_LEAST_SLICE} is the least", "slice")
@@ -214,7 +222,11 @@ SCHEMA = Schema(
         Moment: "a day and a time, like '2026-12-24 18:00'",
     },
     checks={
-        CorePolicy: ((("reserved",), _check_reserved), (("shared_floor",), _check_floor)),
+        CorePolicy: (
+            (("reserved",), _check_reserved),
+            (("shared_floor",), _check_floor),
+            (("kept",), _check_cores_kept),
+        ),
         RotationPolicy: ((("slice", "minimum_run"), _check_minimum), (("confirm",), _check_confirm)),
         HypervisorPolicy: ((("connect",), _check_connect),),
         LogPolicy: ((("serial_limit",), _check_serial_limit),),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
+from orchestrator.core.account import TimeUsed
 from orchestrator.core.policy import Policy
 from orchestrator.core.snapshot import Known, Snapshot, Standing, gang_width, unit_groups
 from orchestrator.core.topology import Topology
 from orchestrator.core.units import Units
+
+_NOTHING: Mapping[str, TimeUsed] = MappingProxyType({})
 
 
 class Books:
@@ -33,6 +37,10 @@ class Books:
     def __getitem__(self, guest: str) -> Known:
         return self._guests[guest]
 
+    def get(self, guest: str) -> Known | None:
+        """Return a guest's entry, if there is one."""
+        return self._guests.get(guest)
+
     def enter(self, guest: str, known: Known) -> None:
         """Put in a guest, or its new entry."""
         self.strike(guest)
@@ -40,6 +48,18 @@ class Books:
         if known.takes_turns:
             need = self.need(known)
             self._gangs[need] = self._gangs.get(need, 0) + 1
+
+    def throttle(self, guest: str, why: str) -> None:
+        """Note why a guest gets no turns; empty if it does again."""
+        self._guests[guest] = replace(self._guests[guest], throttled=why)
+
+    def items(self) -> list[tuple[str, Known]]:
+        """Return all guests with their names. Growth: linear."""
+        return list(self._guests.items())
+
+    def reload(self, policy: Policy) -> None:
+        """Decide by another policy from now on; the cores' groups stay."""
+        self._policy = policy
 
     def strike(self, guest: str) -> None:
         """Forget a guest; fine if it is not there."""
@@ -81,7 +101,7 @@ class Books:
         """Return how many units a shared guest holds in its turn."""
         return self.units.need(gang_width(known.spec, self.units))
 
-    def snapshot(self, now: int) -> Snapshot:
+    def snapshot(self, now: int, spent: Mapping[str, TimeUsed] = _NOTHING) -> Snapshot:
         """Return the books as a value. Growth: linear in the guests."""
         return Snapshot(
             now=now,
@@ -93,4 +113,5 @@ class Books:
             usable=self.usable,
             guests=dict(self._guests),
             gangs=dict(self._gangs),
+            spent=spent,
         )

@@ -99,6 +99,8 @@ def _stands(snapshot: Snapshot, known: Known, turn: Turn | None) -> Iterator[str
             yield f"it did not obey: cores {cores} stay locked until its process is gone, which is being seen to"
         case Standing.STARTING:
             yield "it is being launched"
+        case _ if known.throttled:
+            yield f"it gets no turns now: {known.throttled}"
         case _ if known.exclusive:
             yield f"it is exclusive: cores {format_cpulist(known.kept)} are its own from start to stop"
         case _ if turn is not None:

@@ -13,6 +13,7 @@ from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import EmulatorThreads, GuestSpec, NumaWish, SmtWish
 from orchestrator.core.placement import Placement, Reason, Refusal, place_in
 from orchestrator.core.poolindex import PoolIndex, physical_cores
+from orchestrator.core.quota import kept_for_others
 from orchestrator.core.requests import MoveGuest, ResizeGuest
 from orchestrator.core.snapshot import Known, Snapshot, Standing, unit_groups
 from orchestrator.core.steps import Claim, Release, Reseat, Restore, Resume, Step, Suspend, Withhold
@@ -199,7 +200,11 @@ def _no_room(snapshot: Snapshot, known: Known, target: Placement) -> Iterator[Re
         holders = {name: set(other.kept) & taken for name, other in sorted(snapshot.guests.items())}
         named = "; ".join(f"{name} keeps {format_cpulist(cores)}" for name, cores in holders.items() if cores)
         yield Reason("free pool cores", format_cpulist(more), named)
-    left, floor = len(snapshot.shared - more), snapshot.policy.cores.shared_floor
+    cores = snapshot.policy.cores
+    kept = kept_for_others(cores.kept, known.owner, snapshot.guests.values())
+    left, floor = max(0, len(snapshot.shared - more) - kept), cores.shared_floor
+    if more and kept > len(snapshot.shared - more):
+        yield Reason("pool cores left to those for whom they are kept meanwhile", str(kept), str(left))
     if more and left < floor:
         yield Reason("pool cores left to shared guests meanwhile", str(floor), str(left))
     widest = max(snapshot.gangs, default=0)

@@ -39,6 +39,12 @@ class Happening(StrEnum):
     WITHDRAWN = "withdrawn"
     QUARANTINED = "quarantined"
     GONE = "gone"
+    WARNED = "warned"
+    WARNED_OF_END = "warned of its end"
+    THROTTLED = "throttled"
+    RELEASED = "no longer throttled"
+    OUT_OF_QUOTA = "out of quota"
+    ALARM = "waits too long"
 
 
 class Notice(NamedTuple):

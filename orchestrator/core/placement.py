@@ -44,14 +44,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One rule that refused: its name, what was wanted of it and what there was."""
+    """One rule that refused: its name, what was wanted of it and what there was; of which limit, if it is a quota."""
 
     rule: str
     wanted: str
     available: str
+    limit: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.rule}: wanted {self.wanted}, available {self.available}"
+        of = f" of {self.limit}" if self.limit is not None else ""
+        return f"{self.rule}: wanted {self.wanted}, available {self.available}{of}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedFloor:
-    """How many pool cores exclusive guests leave: what the policy says, and the width of the widest waiting gang."""
+    """How many pool cores exclusive guests leave: what the policy says, and the width of the widest waiting gang.
+
+    `kept` cores, which are for exclusive guests of others, are left beside those.
+    """
 
     policy: int = 0
     widest_gang: int = 0
+    kept: int = 0
 
 
 NO_FLOOR = SharedFloor()
@@ -118,7 +124,7 @@ def place_in(index: PoolIndex, spec: GuestSpec, floor: SharedFloor = NO_FLOOR) -
     besides for a refusal.
     """
     fit = index.fit(spec.cores_needed, spec.smt, one_node=spec.numa is _STRICT)
-    if fit is None or len(index) - len(fit.held) < max(floor.policy, floor.widest_gang):
+    if fit is None or len(index) - len(fit.held) < max(floor.policy, floor.widest_gang) + floor.kept:
         return _refusal(index, spec, floor, fit)
     return _placement(spec, fit, index.pool)
 
@@ -149,11 +155,13 @@ def _refusal(index: PoolIndex, spec: GuestSpec, floor: SharedFloor, fit: Fit | N
     """Return every rule that refuses. Without a fit, a guest would leave the floor at best all that it does not use."""
     wanted, free, room, widest = spec.cores_needed, len(index), index.room(spec.smt), index.widest(spec.smt)
     left = max(0, free - (wanted if fit is None else len(fit.held)))
+    shared = max(0, left - floor.kept)
     rules = [("free pool cores", wanted, free)]
     if room < free:
         rules.append((f"free physical cores, {_KINDS[spec.smt]}", wanted, room))
     if spec.numa is _STRICT:
         rules.append(("free cores in one NUMA node", wanted, widest))
-    rules.append(("pool cores left to shared guests", floor.policy, left))
-    rules.append(("pool cores left to the widest waiting gang", floor.widest_gang, left))
+    rules.append(("pool cores left to those for whom they are kept", floor.kept, left))
+    rules.append(("pool cores left to shared guests", floor.policy, shared))
+    rules.append(("pool cores left to the widest waiting gang", floor.widest_gang, shared))
     return Refusal(tuple(Reason(rule, str(need), str(there)) for rule, need, there in rules if there < need))

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from orchestrator.core.account import TimeUsed
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GuestSpec, Mode, NumaWish, SmtWish
 from orchestrator.core.moves import move, resize
+from orchestrator.core.permits import forbidden, shut_out
 from orchestrator.core.placement import Placement, Reason, Refusal, SharedFloor, place_in, seat
 from orchestrator.core.poolindex import PoolIndex
+from orchestrator.core.quota import Usage, demand, kept_for_others, over, over_time
 from orchestrator.core.requests import MoveGuest, PauseGuest, Request, ResizeGuest, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.snapshot import Known, Snapshot, Standing, gang_width
 from orchestrator.core.steps import (
@@ -104,7 +107,7 @@ def decide(snapshot: Snapshot, request: Request) -> Plan | Refusal:
         case MoveGuest():
             steps = move(snapshot, request, known)
         case ResizeGuest():
-            steps = resize(snapshot, request, known)
+            steps = _resized(snapshot, request, known)
     return steps if isinstance(steps, Refusal) else Plan(request, steps)
 
 
@@ -130,8 +133,10 @@ def _once_under_way(snapshot: Snapshot, plan: Plan, request: StartGuest) -> Snap
         need = snapshot.units.need(gang_width(known.spec, snapshot.units))
         gangs[need] = gangs.get(need, 0) + 1
     shared = snapshot.shared.difference(known.kept)
+    used = snapshot.spent.get(request.owner, TimeUsed())
     return replace(
         snapshot,
+        spent={**snapshot.spent, request.owner: used + TimeUsed(starts=1)},
         guests={**snapshot.guests, request.guest: known},
         gangs=gangs,
         shared=shared,
@@ -150,21 +155,34 @@ def entry(request: StartGuest, plan: Plan) -> Known:
         standing=Standing.STARTING,
         placement=plan.placement,
         kept=plan.placement.held if exclusive else (),
+        disk=request.disk,
     )
 
 
 def _start(snapshot: Snapshot, request: StartGuest) -> Plan | Refusal:
     exclusive = request.spec.mode is Mode.EXCLUSIVE
-    placement = (_place_exclusive if exclusive else _place_shared)(snapshot, request.spec)
+    place = _place_exclusive if exclusive else _place_shared
+    placement = place(snapshot, request.spec, request.owner)
     reasons = placement.reasons if isinstance(placement, Refusal) else ()
     taken = snapshot.guests.get(request.guest)
     if taken is not None:
         there = f"{taken.owner} has a guest of this name, {taken.standing}"
         reasons = (Reason("guest name", f"{request.guest}, not in use", there), *reasons)
+    reasons = (*reasons, *_by_policy(snapshot, request, placement))
     if reasons or isinstance(placement, Refusal):
         return Refusal(reasons)
     steps = _start_exclusive if exclusive else _start_shared
     return Plan(request, tuple(steps(request.guest, placement)))
+
+
+def _by_policy(snapshot: Snapshot, request: StartGuest, placement: Placement | Refusal) -> Iterator[Reason]:
+    """Yield every rule of the policy by which this guest cannot be started, wherever it would be."""
+    policy, owner, spec = snapshot.policy, request.owner, request.spec
+    yield from shut_out(policy, owner, by_admin=request.by_admin)
+    yield from forbidden(policy, spec, request.disk)
+    kept = spec.cores_needed if isinstance(placement, Refusal) else len(placement.held)
+    yield from over(policy, owner, demand(spec, kept, request.disk), snapshot.guests.values())
+    yield from over_time(policy, owner, len(snapshot.pool), snapshot.spent)
 
 
 def _start_exclusive(guest: str, placement: Placement) -> Iterator[Step]:
@@ -206,18 +224,38 @@ def _resume(snapshot: Snapshot, request: ResumeGuest, known: Known) -> Plan | Re
     if known.standing is Standing.ACTIVE:
         return Plan(request)
     if known.exclusive:
-        return Plan(request, (Step(Resume(guest), Suspend(guest)),))
+        reasons = tuple(_runs_too(snapshot, known))
+        return Refusal(reasons) if reasons else Plan(request, (Step(Resume(guest), Suspend(guest)),))
     # Paused gangs do not count when exclusive guests ask for cores, so there may be too few left for it.
-    reasons = tuple(_too_wide(snapshot, known.spec))
+    reasons = (*_too_wide(snapshot, known.spec), *_runs_too(snapshot, known))
     return Refusal(reasons) if reasons else Plan(request, (Step(Enlist(guest), Discharge(guest)),))
 
 
-def _place_exclusive(snapshot: Snapshot, spec: GuestSpec) -> Placement | Refusal:
+def _runs_too(snapshot: Snapshot, known: Known) -> Iterator[Reason]:
+    """Yield by which quotas a paused guest cannot be one that runs."""
+    return over(snapshot.policy, known.owner, Usage(running=1), snapshot.guests.values())
+
+
+def _resized(snapshot: Snapshot, request: ResizeGuest, known: Known) -> tuple[Step, ...] | Refusal:
+    """Return the steps to more or fewer vCPUs; more of them are held to the quotas as a start is."""
+    steps = resize(snapshot, request, known)
+    more = max(0, request.vcpus - len(known.placement.vcpus))
+    claims = [] if isinstance(steps, Refusal) else [step.do for step in steps if isinstance(step.do, Claim)]
+    wanted = Usage(vcpus=more, exclusive_cores=sum(len(claim.cores) for claim in claims))
+    reasons = tuple(over(snapshot.policy, known.owner, wanted, snapshot.guests.values()))
+    if not reasons:
+        return steps
+    return Refusal((*(steps.reasons if isinstance(steps, Refusal) else ()), *reasons))
+
+
+def _place_exclusive(snapshot: Snapshot, spec: GuestSpec, owner: str) -> Placement | Refusal:
     """Place an exclusive guest so that the floor is left, and every gang that takes turns still fits beside it."""
     units, cores = snapshot.units, snapshot.policy.cores
     widest = max(snapshot.gangs, default=0)
     index = PoolIndex(snapshot.topology, snapshot.shared, split_cores=cores.split_cores)
-    placement = place_in(index, spec, SharedFloor(policy=cores.shared_floor, widest_gang=widest * units.threads))
+    kept = kept_for_others(cores.kept, owner, snapshot.guests.values())
+    floor = SharedFloor(policy=cores.shared_floor, widest_gang=widest * units.threads, kept=kept)
+    placement = place_in(index, spec, floor)
     if isinstance(placement, Placement):
         left = units.within(snapshot.shared.difference(placement.held)).bit_count()
         if left < widest:  # where physical cores differ in size, enough threads can be too few cores
@@ -225,7 +263,7 @@ def _place_exclusive(snapshot: Snapshot, spec: GuestSpec) -> Placement | Refusal
     return placement
 
 
-def _place_shared(snapshot: Snapshot, spec: GuestSpec) -> Placement | Refusal:
+def _place_shared(snapshot: Snapshot, spec: GuestSpec, _: str) -> Placement | Refusal:
     """Return where a shared guest is launched; its turns may be elsewhere. Guests begin apart while there is room."""
     units = snapshot.units
     reasons = list(_too_wide(snapshot, spec))

@@ -27,12 +27,14 @@ class CorePolicy:
     """`reserved` are cores kept from guests beside 0 and 1, as a CPU list (``6-7``).
 
     `shared_floor` is how many pool cores exclusive guests always leave to shared ones. With `split_cores` the
-    threads of a physical core may go to guests of different owners.
+    threads of a physical core may go to guests of different owners. `kept` is for how many cores there is always room
+    for a user's exclusive guests, whatever others want.
     """
 
     reserved: str = ""
     shared_floor: int = 0
     split_cores: bool = False
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     def reserved_cores(self) -> frozenset[int]:
         """Return the cores of `reserved`; UsageError if it is no CPU list."""
@@ -85,7 +87,7 @@ class GuestDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """The most that one guest may ask for; None: any amount. `disk` is the size of one disk."""
+    """The most that one guest may ask for; None: any amount. `disk` is what all its writable disks can grow to."""
 
     vcpus: int | None = None
     memory: Size | None = None

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from orchestrator.core.account import Account, Moment
 from orchestrator.core.books import Books
 from orchestrator.core.explain import Explanation, Timetable, explain
 from orchestrator.core.handover import Continue, Halt, Phase
@@ -22,6 +23,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
 from orchestrator.core.snapshot import Known, Snapshot, Standing
 from orchestrator.core.steps import Launch, Reseat
+from orchestrator.core.timekeeping import Overdue, Timekeeper
 from orchestrator.core.topology import Topology
 from orchestrator.core.turnover import Turnover
 from orchestrator.core.works import Works
@@ -37,11 +39,20 @@ class Scheduler:
     cores that change hands.
     """
 
-    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
-        """Begin with an idle pool; `weights` are those of owners, 100 where there is none."""
+    def __init__(
+        self,
+        topology: Topology,
+        policy: Policy,
+        weights: Mapping[str, int] | None = None,
+        account: Account | None = None,
+    ) -> None:
+        """Begin with an idle pool; `weights` are those of owners, and those of the policy where there is none."""
         self._policy = policy.rotation
+        self._rules, self._weights = policy, dict(weights or {})
         self._books = Books(topology, policy)
-        self._turnover = Turnover(self._books.pool, self._books.groups, policy.rotation, weights or {})
+        self._turnover = Turnover(self._books.pool, self._books.groups, policy.rotation, {})
+        account = account or Account(policy.quotas.share_window)
+        self._timekeeper = Timekeeper(policy, self._books, self._turnover, account, self._why)
         self.decisions = 0
         self._works = Works(self._books, self._turnover)
         self._graces: deque[tuple[int, str]] = deque()
@@ -53,6 +64,9 @@ class Scheduler:
         """Decide about a request, and begin to carry the plan out. Raises UsageError as `plan.decide`."""
         outcome = decide(self.snapshot(now), request)
         if isinstance(outcome, Plan):
+            if isinstance(request, StartGuest):
+                self._weigh(request.owner)
+                self._timekeeper.account.started(request.owner, request.guest, now)
             self._works.begin(outcome, now)
             self._settle(now)
         return outcome
@@ -82,7 +96,9 @@ class Scheduler:
         `cores` are whole units on which a running guest is, or all that an exclusive one keeps. Raises UsageError if it
         cannot be there, since another is or they are not the pool's: stop a shared one, and it can wait for a turn.
         """
+        self._weigh(known.owner)
         self._works.adopt(known.spec.name, known, cores, now, running=running)
+        self._timekeeper.adopted(known.spec.name, running=running, now=now)
         self._settle(now)
 
     def tick(self, now: int) -> None:
@@ -156,8 +172,22 @@ class Scheduler:
 
     def notices(self) -> list[Notice]:
         """Return what has happened since the last call."""
+        self._timekeeper.follow()
         notices, self._turnover.notices = self._turnover.notices, []
+        self._timekeeper.taken_away()
         return notices
+
+    def keep_quotas(self, moment: Moment) -> tuple[list[Overdue], int]:
+        """Warn, throttle and release by the quotas of time; return who is to be stopped, and when to come again."""
+        found = self._timekeeper.look(moment)
+        self._works.changed = True
+        self._settle(moment.monotonic)
+        return found
+
+    @property
+    def account(self) -> Account:
+        """What everybody has used of time, to be kept over a restart."""
+        return self._timekeeper.account
 
     def next_event(self) -> int | None:
         """Return when to `tick` next, if nothing else comes before; None if there is no need."""
@@ -171,7 +201,7 @@ class Scheduler:
 
     def snapshot(self, now: int) -> Snapshot:
         """Return the present state as decisions see it. Growth: linear in the guests."""
-        return self._books.snapshot(now)
+        return self._books.snapshot(now, self._timekeeper.spent(now))
 
     def whole_units(self, cores: Iterable[int]) -> tuple[int, ...]:
         """Return all cores of the units that these touch; none if one of them is not the pool's."""
@@ -208,6 +238,13 @@ class Scheduler:
             rivals=self._turnover.rotation.holders(guest, now) if waiting else (),
         )
         return explain(self.snapshot(now), timetable, guest)
+
+    def _weigh(self, owner: str) -> None:
+        """Have an owner take part by his weight."""
+        self._turnover.rotation.weigh_owner(owner, self._weights.get(owner, self._rules.weight(owner)))
+
+    def _why(self, guest: str, now: int) -> str:
+        return "; ".join(self.explain(guest, now).reasons)
 
     # Guests that do not obey.
 

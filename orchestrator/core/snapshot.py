@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestrator.core.account import TimeUsed
 from orchestrator.core.model import GuestSpec, Mode, SmtWish
 from orchestrator.core.placement import Placement
 from orchestrator.core.policy import Policy
@@ -40,7 +41,8 @@ class Known:
     """A guest in the books: whose it is, its class (the higher goes first), and the placement it was launched with.
 
     `kept` are the cores that it keeps from shared guests, and from everybody else: all of an exclusive guest's,
-    those on which a quarantined one may still run.
+    those on which a quarantined one may still run. `disk` is what its writable disks can grow to. `throttled` says why
+    a shared guest gets no turns although nobody has paused it.
     """
 
     spec: GuestSpec
@@ -49,6 +51,8 @@ class Known:
     standing: Standing
     placement: Placement
     kept: tuple[int, ...] = ()
+    disk: int = 0
+    throttled: str = ""
 
     @property
     def exclusive(self) -> bool:
@@ -67,7 +71,7 @@ class Snapshot:
 
     `units` are those of the whole pool (which of them are free is not looked at), `shared` the cores that nobody
     keeps, over which shared guests rotate, and `usable` the units that are wholly among them. `gangs` counts the
-    guests that take turns, by the units they need.
+    guests that take turns, by the units they need. `spent` is what each user has used of time.
     """
 
     now: int
@@ -79,6 +83,7 @@ class Snapshot:
     usable: int
     guests: Mapping[str, Known] = field(default_factory=dict)
     gangs: Mapping[int, int] = field(default_factory=dict)
+    spent: Mapping[str, TimeUsed] = field(default_factory=dict)
 
 
 def unit_groups(topology: Topology, *, split_cores: bool) -> tuple[tuple[int, ...], ...]:

@@ -31,6 +31,8 @@ class Turnover:
         self.notices: list[Notice] = []
         self.next_decision: int | None = None
         self._enlisted: set[str] = set()
+        self._discharged: set[str] = set()
+        self._held: set[str] = set()
         self._began: dict[str, int] = {}
         # What each guest was told last: the turn it is to take, and the end of one that is not confirmed yet.
         self._runs: dict[str, Run] = {}
@@ -44,11 +46,14 @@ class Turnover:
 
     def enlist(self, guest: Guest, now: int) -> None:
         """Let a shared guest take turns, for the first time or again."""
-        if guest.id in self._enlisted:
-            self.rotation.unblock(guest.id, now)
-        else:
+        self._discharged.discard(guest.id)
+        if guest.id not in self._enlisted:
             self._enlisted.add(guest.id)
             self.rotation.add(guest, now)
+            if guest.id in self._held:
+                self._block(guest.id, now)
+        elif guest.id not in self._held:
+            self.rotation.unblock(guest.id, now)
         self._tell(Happening.ENLISTED, guest.id, now)
 
     def adopt(
@@ -73,10 +78,26 @@ class Turnover:
 
     def discharge(self, guest: str, now: int) -> None:
         """Let a shared guest take no turns; one that it is taking is stopped."""
+        self._discharged.add(guest)
+        self._block(guest, now)
+        self._tell(Happening.DISCHARGED, guest, now)
+
+    def hold(self, guest: str, now: int) -> None:
+        """Give a shared guest no turns until it is let go, whatever else is asked; one that it is taking is stopped."""
+        self._held.add(guest)
+        if guest in self._enlisted:
+            self._block(guest, now)
+
+    def let_go(self, guest: str, now: int) -> None:
+        """Let a guest that was held have turns again, unless it was discharged."""
+        self._held.discard(guest)
+        if guest in self._enlisted and guest not in self._discharged:
+            self.rotation.unblock(guest, now)
+
+    def _block(self, guest: str, now: int) -> None:
         stop = self.rotation.block(guest, now)
         if stop is not None:
             self._stop(stop, now)
-        self._tell(Happening.DISCHARGED, guest, now)
 
     def forget(self, guest: str, now: int) -> None:
         """Strike a guest that takes no turns any more, whatever it was doing; fine if it is not in the rotation."""
@@ -84,6 +105,8 @@ class Turnover:
             self._enlisted.remove(guest)
             self.rotation.remove(guest, now)
             self._tell(Happening.DISCHARGED, guest, now)
+        self._discharged.discard(guest)
+        self._held.discard(guest)
         self._runs.pop(guest, None)
         self._stops.pop(guest, None)
 
