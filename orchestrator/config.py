@@ -38,6 +38,7 @@ from orchestrator.core.model import (
     Watchdog,
     disk_target,
 )
+from orchestrator.core.payloads import PayloadWish, page_faults, reference_faults
 from orchestrator.errors import Fault, InvalidFileError
 from orchestrator.toml_lines import line_of
 from orchestrator.toml_tables import Check, Document, Schema, load, plain, read, shown
@@ -289,6 +290,7 @@ _SCHEMA = replace(
             (("watchdog", "on_crash"), _check_kept),
             (("serial", "heartbeat_limit"), _check_heartbeat),
             (("disks",), _check_disk_count),
+            (("payload", "hugepages"), page_faults),
             (("architecture", "boot"), _check_cmdline_length),
             (("architecture", "boot", "disks"), _check_disk_boot),
         ),
@@ -307,5 +309,6 @@ _SCHEMA = replace(
         FirmwareBoot: ((("firmware",), _path("firmware")), (("firmware",), _check_lone_firmware)),
         Disk: ((("path",), _path("path")), (("readonly", "overlay"), _check_disk_writes)),
         Network: ((("kind", "name"), _check_network),),
+        PayloadWish: ((("name", "digest"), reference_faults),),
     },
 )

@@ -27,6 +27,7 @@ from orchestrator.core.topology import Topology
 from orchestrator.driver import NANOSECONDS, Driver, first_of
 from orchestrator.errors import HostError, RefusedError, UsageError
 from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.payload_ports import Payloads
 from orchestrator.ports import Clock
 from orchestrator.recorder import Records, Unrecorded
 from orchestrator.together import all_or_first_failure
@@ -68,6 +69,11 @@ class Engine:
     def guests(self) -> dict[str, RunningGuest]:
         """Return the guests that have or had a process, by name."""
         return self._driver.guests
+
+    @property
+    def payloads(self) -> Payloads:
+        """Return the store of what guests map."""
+        return self._launcher.payloads
 
     async def run(self) -> NoReturn:
         """Let turns be taken, and see to what happens by itself; never returns."""

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.files import disk_key
 from orchestrator.core.model import GuestSpec, disk_target
+from orchestrator.core.payloads import MappedPayload, PayloadMap
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
 from orchestrator.core.topology import Topology
 from orchestrator.core.xml.audit import audit
-from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
 from orchestrator.core.xml.render import render
 from orchestrator.core.xml.verdict import Kind
 from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError, PinMismatchError
+from orchestrator.payload_ports import Payloads
 from orchestrator.ports import GuestFiles, Hypervisor, Monitor, Monitors, Processes, Thread, ThreadRoles
 
 _MOVES = 3
@@ -73,7 +75,7 @@ class RunningGuest:
     the serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
     terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it
     or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared`
-    when nothing is left of it.
+    when nothing is left of it. `mapped` is the payload with which it was launched here.
     """
 
     domain: Domain
@@ -81,6 +83,7 @@ class RunningGuest:
     monitor: Monitor
     roles: ThreadRoles
     watch: ReservedCoreWatch
+    mapped: MappedPayload | None = None
     cores: set[int] = field(default_factory=set)
     ran: bool = False
     cpu_seconds: float = 0.0
@@ -109,13 +112,17 @@ class Launcher:
     processes: Processes
     monitors: Monitors
     files: GuestFiles
+    payloads: Payloads
 
     async def launch(self, domain: Domain) -> RunningGuest:
-        """Define, start paused, prove every thread's affinity. On failure nothing of the guest is left.
+        """Check its payload, define, start paused, prove every thread's affinity. On failure nothing of it is left.
 
         PinMismatchError or another FailedError says what failed; OutcomeUnknownError if it could not be undone either.
         """
         name = domain.spec.name
+        mapped = await self._payload(domain)
+        if mapped is not None:
+            domain = with_payload(domain, mapped)
         xml = render(domain)
         verdict = audit(xml.encode(), self.reserved())
         if verdict.kind is not Kind.CONFINED or verdict.cautions:
@@ -126,14 +133,28 @@ class Launcher:
             await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner)
             await self.hypervisor.start_paused(xml)
             guest = await self.attach(domain)
+            guest.mapped = mapped
             self._prove(guest)
             await self._prove_images(guest)
+            self._require_unchanged(guest)
         except BaseException as failure:
             if guest is not None:
                 await guest.monitor.close()
             await asyncio.shield(self._undo(domain, failure))
             raise
         return guest
+
+    async def _payload(self, domain: Domain) -> MappedPayload | None:
+        wish = domain.spec.payload
+        if wish is None:
+            return None
+        if wish.digest is None:
+            raise FailedError(f"{domain.spec.name}: not started, which payload {wish.reference} is was not noted")
+        return await self.payloads.check(domain.owner, wish.digest)
+
+    def _require_unchanged(self, guest: RunningGuest) -> None:
+        if guest.mapped is not None and not self.payloads.is_unchanged(guest.mapped):
+            raise FailedError(f"{guest.name}: not started, its payload was changed meanwhile: {guest.mapped.path}")
 
     async def attach(self, domain: Domain) -> RunningGuest:
         """Connect to a guest whose process is there. Raises FailedError if it is not, or nobody answers."""
@@ -255,6 +276,14 @@ class Launcher:
         except OrchestratorError as error:
             why = str(failure) or "interrupted"
             raise OutcomeUnknownError(f"{why}; what is left could not be cleared away: {error}") from failure
+
+
+def with_payload(domain: Domain, mapped: MappedPayload) -> Domain:
+    """Return a domain with the file of the payload that its definition wishes for."""
+    wish = domain.spec.payload
+    if wish is not None and wish.map is PayloadMap.RAM:
+        return replace(domain, ram_file=RamFile(mapped.path))
+    return replace(domain, window=Window(mapped.path, mapped.length))
 
 
 def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:

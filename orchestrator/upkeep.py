@@ -66,10 +66,17 @@ class Upkeep:
             life = self._life(guest)
             if life is not None and life.says(name, data, self._driver.now()):
                 self._see_to_trouble(guest.name, life)
+        self._blame_payload(guest)
         guest.hung_up.set()
         await guest.monitor.close()
         if self._driver.guests.get(guest.name) is guest:
             await self._driver.gone(guest)
+
+    def _blame_payload(self, guest: RunningGuest) -> None:
+        """Say so if what a guest mapped is not what it was: a file that is cut short ends QEMU with SIGBUS."""
+        life, mapped = self._life(guest), guest.mapped
+        if life is not None and mapped is not None and not self._driver.launcher.payloads.is_unchanged(mapped):
+            life.blame(Event.QEMU_CRASHED, f"its payload was changed under it: {mapped.path}")
 
     async def follow_events(self) -> None:
         """Hear what libvirt tells, which is later than a monitor, and comes even if that does not."""

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import audit, bench, doctor, foreground, guests, host, lab, policy, remote, serve, simulate
+from orchestrator.cli import (
+    audit,
+    bench,
+    doctor,
+    foreground,
+    guests,
+    host,
+    lab,
+    payload,
+    policy,
+    remote,
+    serve,
+    simulate,
+)
 from orchestrator.errors import OrchestratorError
 
 app = typer.Typer(
@@ -48,6 +61,7 @@ for name, group in (
     ("bench", bench.app),
     ("host", host.app),
     ("lab", lab.app),
+    ("payload", payload.app),
     ("policy", policy.app),
 ):
     app.add_typer(group, name=name)

@@ -55,11 +55,13 @@ class Limits:
 class Everyone(Limits):
     """What holds for each user, by himself, where ``[user.NAME]`` says nothing.
 
-    Users divide core time by `weight`; guests of a higher `priority` go first.
+    Users divide core time by `weight`; guests of a higher `priority` go first. `payloads` is how much each may keep in
+    the payload store.
     """
 
     weight: int = 100
     priority: int = 0
+    payloads: Size = Size.parse("4 GiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class User(Limits):
 
     weight: int | None = None
     priority: int | None = None
+    payloads: Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Self
 
 from orchestrator.core.durations import Duration
+from orchestrator.core.payloads import PayloadWish
 
 
 class Architecture(StrEnum):
@@ -241,6 +242,7 @@ class GuestSpec:
     restart: RestartRules | None = None
     heartbeat_limit: Duration | None = None
     stop_grace: Duration | None = None
+    payload: PayloadWish | None = None
     max_vcpus: int | None = None
 
     @property

@@ -175,6 +175,11 @@ class Policy:
         own = self.user.get(owner, _NO_USER).weight
         return self.everyone.weight if own is None else own
 
+    def payload_quota(self, owner: str) -> int:
+        """Return how many bytes a user may keep in the payload store."""
+        own = self.user.get(owner, _NO_USER).payloads
+        return int(self.everyone.payloads if own is None else own)
+
     def priority(self, owner: str) -> int:
         """Return the priority class of a user's guests: his own, else the highest of his groups, else everyone's."""
         own = self.user.get(owner, _NO_USER).priority

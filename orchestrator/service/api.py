@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -15,6 +15,7 @@ from orchestrator.service.callers import Peer, peer_of
 from orchestrator.service.desk import Act, Desk
 from orchestrator.service.events import Event
 from orchestrator.service.messages import DEFECT, MOST_BODY, PREFIX, ErrorBody, StartRequest, encode_error
+from orchestrator.service.payload_api import payload_routes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
@@ -54,6 +55,7 @@ class Api:
                 web.get(f"{one}/explain", self._explain, allow_head=False),
                 web.get(f"{PREFIX}/cores", self._cores, allow_head=False),
                 web.get(f"{PREFIX}/events", self._events, allow_head=False),
+                *payload_routes(desk.payloads, self._handles),
             ]
         )
         return application
@@ -106,6 +108,15 @@ class Api:
             name = request.match_info["name"]
             await act(self._caller(request), name)
             return _json({"name": name})
+
+        return handle
+
+    def _handles(self, body: type[Any] | None, ask: Callable[[Peer, Any], Awaitable[object]]) -> Handler:
+        """Return what answers a caller with what `ask` says, given the request's body if it has one."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            peer = self._caller(request)
+            return _json(await ask(peer, None if body is None else await _body(request, body)))
 
         return handle
 

@@ -15,6 +15,7 @@ import msgspec
 
 from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownError
 from orchestrator.service.messages import ACT_LIMIT, PREFIX, Definition, ErrorBody, StartRequest, decode_error
+from orchestrator.service.payload_desk import AddRequest, Reference
 
 _CONNECT_LIMIT = 10.0
 _ANSWER_LIMIT = 30.0
@@ -64,6 +65,26 @@ class Client:
     async def remove(self, name: str) -> None:
         """Forget a guest that has ended."""
         await self._ask("DELETE", _path(name), b"")
+
+    async def payloads(self) -> Any:
+        """Return the payloads that the caller may use, and his quota."""
+        return await self._ask("GET", "payloads")
+
+    async def payload_shares(self) -> Any:
+        """Return what the caller's guests map."""
+        return await self._ask("GET", "payloads/shares")
+
+    async def add_payload(self, wanted: AddRequest) -> Any:
+        """Add a file."""
+        return await self._ask("POST", "payloads", msgspec.json.encode(wanted))
+
+    async def payload_act(self, what: str, reference: str) -> Any:
+        """Remove or verify a payload."""
+        return await self._ask("POST", f"payloads/{what}", msgspec.json.encode(Reference(reference)))
+
+    async def collect_payloads(self) -> Any:
+        """Remove what nobody's payload is."""
+        return await self._ask("POST", "payloads/gc", b"")
 
     async def events(self, since: int, *, follow: bool) -> AsyncIterator[Any]:
         """Yield events after number `since`, with `follow` those that come until the daemon ends."""

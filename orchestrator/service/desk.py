@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from orchestrator.ports import Clock
 from orchestrator.service.callers import Peer
 from orchestrator.service.events import Events, Waited
 from orchestrator.service.messages import ACT_LIMIT, MOST_GUESTS, NoSuchGuestError, StartRequest
+from orchestrator.service.payload_desk import PayloadDesk, Use
 from orchestrator.service.views import (
     NANOSECONDS,
     AcceleratorView,
@@ -57,6 +58,9 @@ class Definitions(Protocol):
     def emulator(self, architecture: Architecture) -> str:
         """Return the QEMU program for an architecture."""
 
+    def payload_quota(self, user: str) -> int:
+        """Return how many bytes of payloads a user may keep."""
+
 
 class Desk:
     """Takes what callers ask, one guest at a time or several, and lets each touch only what is his."""
@@ -71,6 +75,7 @@ class Desk:
         self._limit = limit
         self._starting: dict[str, Guest] = {}
         self._acts: set[asyncio.Task[Any]] = set()
+        self.payloads = PayloadDesk(engine.payloads, self._payload_uses, definitions.payload_quota)
 
     def note(self, notice: Notice) -> None:
         """Make an event of what the engine tells."""
@@ -232,6 +237,17 @@ class Desk:
                 f"{names}: {what} is still under way after {self._limit:g} s; look again with `orchestrator ps`"
             )
         return task.result()
+
+    def _payload_uses(self) -> Iterator[Use]:
+        """Yield who maps payloads, or will when it is started, anew or at last."""
+        for name, guest in self._engine.guests.items():
+            wish = guest.domain.spec.payload
+            if wish is not None and wish.digest is not None and not self._has_ended(name):
+                yield Use(name, guest.domain.owner, wish.digest, guest.pid)
+        for name, starting in self._starting.items():
+            wish = starting.spec.payload
+            if wish is not None and wish.digest is not None and name not in self._engine.guests:
+                yield Use(name, starting.owner, wish.digest, None)
 
     def _owner(self, name: str) -> str | None:
         """Return whose guest this is; None if there is none."""

@@ -36,6 +36,10 @@ class ForbiddenError(RefusedError):
     """The guest, or the act, is not this caller's."""
 
 
+class InUseError(RefusedError):
+    """A guest needs it."""
+
+
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A definition as TOML: what messages call its file, and the directory, absolute, at which its paths start."""
 

@@ -34,16 +34,17 @@ class AcceleratorChoice:
 
 
 def load_guests(paths: Sequence[Path]) -> list[ParsedGuest]:
-    """Read and parse definitions; see `parse_guests`."""
+    """Read and parse definitions of who calls; see `parse_guests`."""
     return parse_guests([(read_file(path), str(path), str(path.resolve().parent)) for path in paths])
 
 
-def parse_guests(sources: Iterable[tuple[bytes, str, str]]) -> list[ParsedGuest]:
+def parse_guests(sources: Iterable[tuple[bytes, str, str]], user: str | None = None) -> list[ParsedGuest]:
     """Parse definitions, each as its text, what messages call its file, and the directory at which its paths start.
 
-    It is checked that this process can read the files they name; raises with the faults of all of them.
+    It is checked that this process can read the files they name, and that the payloads are for `user` (else who calls)
+    to map; raises with the faults of all of them.
     """
-    parsed, invalid = _parse(sources)
+    parsed, invalid = _parse(sources, user or owner())
     return _without_faults(parsed, invalid, map(_unreadable, parsed))
 
 
@@ -55,7 +56,7 @@ async def parse_guests_for(
 
     from orchestrator.core.files import guest_files
 
-    parsed, invalid = await asyncio.to_thread(_parse, sources)
+    parsed, invalid = await asyncio.to_thread(_parse, sources, owner)
     troubles = []
     for guest in parsed:
         async with opener.opened(owner, guest_files(guest.spec)) as opened:
@@ -63,14 +64,15 @@ async def parse_guests_for(
     return _without_faults(parsed, invalid, troubles)
 
 
-def _parse(sources: Iterable[tuple[bytes, str, str]]) -> tuple[list[ParsedGuest], list[InvalidFileError]]:
+def _parse(sources: Iterable[tuple[bytes, str, str]], user: str) -> tuple[list[ParsedGuest], list[InvalidFileError]]:
     from orchestrator.config import parse_guest
+    from orchestrator.wiring.payloads import resolved
 
     parsed: list[ParsedGuest] = []
     invalid: list[InvalidFileError] = []
     for text, file, directory in sources:
         try:
-            parsed.append(parse_guest(text, file, directory=directory))
+            parsed.append(resolved(parse_guest(text, file, directory=directory), user))
         except InvalidFileError as error:
             invalid.append(error)
     return parsed, invalid
@@ -162,6 +164,7 @@ def domain_to_print(path: Path, cores: str | None, policy: Policy) -> tuple[Doma
     """
     from orchestrator.core.cpulist import format_cpulist, parse_cpulist
     from orchestrator.core.placement import Placement, assign, place
+    from orchestrator.wiring.payloads import mapped_to_print
 
     (parsed,) = load_guests([path])
     spec, topology, note = parsed.spec, load_topology(policy), ""
@@ -180,7 +183,7 @@ def domain_to_print(path: Path, cores: str | None, policy: Policy) -> tuple[Doma
             topology = _nominal_topology(max(wanted), policy)
         placement = assign(spec, sorted(wanted), topology)
     (guest,) = to_run([parsed], 1, {spec.architecture: accelerator_for(spec.architecture, policy)})
-    return guest.placed(placement, str(guest_directories() / spec.name)), note
+    return mapped_to_print(guest.placed(placement, str(guest_directories() / spec.name))), note
 
 
 def _nominal_topology(pool_cores: int, policy: Policy) -> Topology:

@@ -85,10 +85,11 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     from orchestrator.host.opening import UserFiles
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
+    from orchestrator.wiring.payloads import service_payloads
 
     opener = UserFiles((SERVICE_CORE,))
     files = GuestDirectories(guest_directories(), _daemons_user(connect), opener)
-    return Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files)
+    return Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files, service_payloads())
 
 
 def _daemons_user(connect: str) -> int | None:

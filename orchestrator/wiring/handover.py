@@ -156,6 +156,7 @@ async def _measure_ways(bench: _Bench) -> tuple[dict[str, Times], tuple[int, ...
         launcher.processes,
         launcher.monitors,
         launcher.files,
+        launcher.payloads,
         on_suspend=driven.stopping,
     )
     engine = Engine(topology, policy, launcher, clock, on_notice=driven.note)

@@ -273,7 +273,7 @@ class SentDefinitions:
         if self.pinned(owner):
             parsed = await parse_guests_for(sources, owner, self._opener)
         else:
-            parsed = await asyncio.to_thread(parse_guests, sources)
+            parsed = await asyncio.to_thread(parse_guests, sources, owner)
         return await asyncio.to_thread(self._to_run, parsed, request.count, owner)
 
     def pinned(self, owner: str) -> bool:
@@ -288,6 +288,10 @@ class SentDefinitions:
         choices = {architecture: accelerator_for(architecture, self.policy) for architecture in architectures}
         guests = to_run(parsed, count, choices, owner, pinned=self.pinned(owner))
         return Wanted(guests, {arch: AcceleratorView(each.accelerator, each.why) for arch, each in choices.items()})
+
+    def payload_quota(self, user: str) -> int:
+        """Return how many bytes of payloads a user may keep."""
+        return self.policy.payload_quota(user)
 
     def emulator(self, architecture: Architecture) -> str:
         """Return the QEMU program for an architecture."""

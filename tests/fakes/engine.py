@@ -19,6 +19,7 @@ from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost
 from tests.fakes.hypervisor import FakeHypervisor
 from tests.fakes.monitor import FakeMonitors
+from tests.fakes.payloads import FakePayloads
 from tests.fakes.processes import FakeProcesses
 
 
@@ -30,7 +31,8 @@ def engine_on(host: FakeHost, cpus: str = "0-7", reserved: Iterable[int] = ()) -
 
 def launcher_on(host: FakeHost, topology: Topology) -> Launcher:
     """Return a launcher on a host in memory."""
-    return Launcher(topology, FakeHypervisor(host), FakeProcesses(host), FakeMonitors(host), FakeFiles(host))
+    payloads = FakePayloads(host)
+    return Launcher(topology, FakeHypervisor(host), FakeProcesses(host), FakeMonitors(host), FakeFiles(host), payloads)
 
 
 @contextlib.asynccontextmanager

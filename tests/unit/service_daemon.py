@@ -61,6 +61,9 @@ class FakeDefinitions:
     def emulator(self, architecture: Architecture) -> str:
         return f"/usr/bin/qemu-system-{architecture}"
 
+    def payload_quota(self, user: str) -> int:
+        return 100 if user == ALICE.user else 1 << 20
+
     def _guest(self, spec: Any, owner: str) -> Guest:
         return Guest(
             spec=spec,

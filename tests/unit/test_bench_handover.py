@@ -83,7 +83,13 @@ def driven_engine(host: FakeHost) -> tuple[Engine, Driven]:
     driven = Driven(clock, (rotation.slice + rotation.handover) / 1e9 + 0.001)
     plain = launcher_on(host, topology)
     launcher = WatchedLauncher(
-        topology, plain.hypervisor, plain.processes, plain.monitors, plain.files, on_suspend=driven.stopping
+        topology,
+        plain.hypervisor,
+        plain.processes,
+        plain.monitors,
+        plain.files,
+        plain.payloads,
+        on_suspend=driven.stopping,
     )
     return Engine(topology, Policy(), launcher, clock, on_notice=driven.note), driven
 

@@ -37,6 +37,7 @@ from orchestrator.core.model import (
     SmtWish,
     Watchdog,
 )
+from orchestrator.core.payloads import PayloadMap, PayloadWish
 from orchestrator.errors import Fault, InvalidFileError
 
 FULL = b"""\
@@ -79,6 +80,9 @@ backoff = "500 ms"
 most = "2 min"
 limit = 3
 window = "1 h"
+[payload]
+name = "tools"
+map = "window"
 """
 MINIMAL = 'name = "a"\narchitecture = "{}"\nvcpus = 1\nmemory = "16 MiB"\n'
 
@@ -117,6 +121,7 @@ def test_every_key_means_what_it_says() -> None:
             backoff=Duration.parse("0.5 s"), most=Duration.parse("120 s"), limit=3, window=Duration.parse("60 min")
         ),
         stop_grace=Duration.parse("60 s"),
+        payload=PayloadWish(map=PayloadMap.WINDOW, name="tools"),
     )
 
 

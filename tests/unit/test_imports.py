@@ -19,6 +19,8 @@ LAYERS = {
     "lab": "lab",
     "simulator": "simulator",
     "chores": "chores",
+    "payloads": "payloads",
+    "payload_ports": "ports",
     "service": "service",
     "host": "host",
     "engine": "engine",
@@ -47,7 +49,7 @@ _BELOW = {"ports", "core", "errors"}
 MAY_IMPORT = {
     "cli": {"cli", "wiring", "config", *_BELOW},
     "wiring": {*LAYERS.values()} - {"cli"},
-    **{layer: {layer, *_BELOW} for layer in ("bench", "lab", "chores", "engine", "config")},
+    **{layer: {layer, *_BELOW} for layer in ("bench", "lab", "chores", "payloads", "engine", "config")},
     "simulator": {"simulator", "config", *_BELOW},
     "service": {"service", "engine", "config", *_BELOW},
     "host": _BELOW,  # and a module of it itself: no adapter knows another

@@ -1,0 +1,1 @@
+"""The payload store, and the process on the service core that works on it."""

@@ -1,0 +1,72 @@
+"""``python -m orchestrator.payloads ROOT``: does one order for `service`, on the service core."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orchestrator.core.pool import SERVICE_CORE
+from orchestrator.core.smaps import Share, shares
+from orchestrator.errors import OrchestratorError
+from orchestrator.payloads.service import Add, Answer, Check, Collect, Look, Order, Remove, failure
+from orchestrator.payloads.source import opened
+from orchestrator.payloads.store import PayloadStore
+
+
+def main() -> int:
+    """Read the order, carry it out, answer."""
+    _settle()
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        value = carry_out(PayloadStore(Path(sys.argv[1])), order)
+    except OrchestratorError as error:
+        answer = failure(error)
+    else:
+        answer = Answer(value=msgspec.Raw(msgspec.json.encode(value)))
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    return 0
+
+
+def _settle() -> None:
+    """Move to the service core, where there is one that may be used, at ordinary priority: a scheduler starts us."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, {SERVICE_CORE})
+
+
+def carry_out(store: PayloadStore, order: Order) -> Any:
+    """Return what is to be answered."""
+    match order:
+        case Add(wanted):
+            with opened(wanted.path, wanted.user) as source:
+                return store.add(source, wanted.name, wanted.owner, public=wanted.public, quota=wanted.quota)
+        case Remove(payload):
+            return store.remove(payload)
+        case Check(payload):
+            return store.check(payload)
+        case Collect():
+            return store.collect()
+        case Look(processes):
+            return _look(str(store.root), processes)
+
+
+def _look(root: str, processes: Mapping[str, int]) -> list[tuple[str, Share]]:
+    found: list[tuple[str, Share]] = []
+    for guest, pid in sorted(processes.items()):
+        try:
+            text = Path(f"/proc/{pid}/smaps").read_text(errors="surrogateescape")
+        except OSError:
+            continue  # it has gone
+        found += [(guest, share) for share in shares(text, root)]
+    return found
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    sys.exit(main())
