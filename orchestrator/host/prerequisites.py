@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
+import json
 import os
 import pwd
 import re
@@ -12,6 +14,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+
+_DESCRIPTORS = (  # docs/interop/firmware.json in QEMU says what is in them
+    Path("/usr/share/qemu/firmware"),
+    Path("/etc/qemu/firmware"),
+)
+_FIRMWARE_PACKAGES = {"x86_64": "ovmf", "armv7l": "qemu-efi-arm", "aarch64": "qemu-efi-aarch64"}
+_QEMUS_WORDS = {"armv7l": "arm"}
+_LIBVIRTS_MACHINES = {"pc": "pc-i440fx-7.2", "virt": "virt-7.2"}  # with the version, as descriptors match them
 
 
 class Level(StrEnum):
@@ -86,6 +96,38 @@ def libvirt_driver() -> Finding:
 
 
 _DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"
+
+
+def efi_firmware(machines: Iterable[tuple[str, str]], directories: Iterable[Path] = _DESCRIPTORS) -> Finding:
+    """Say which architectures have firmware for `firmware = "efi"`; each comes with its machine.
+
+    For i386 Debian has none that suits its machine, so nothing mends that.
+    """
+    targets = [target for directory in directories for target in _targets(directory)]
+    found: list[str] = []
+    lacking: list[str] = []
+    for architecture, machine in machines:
+        word, full = _QEMUS_WORDS.get(architecture, architecture), _LIBVIRTS_MACHINES.get(machine, machine)
+        there = any(name == word and fnmatch.fnmatchcase(full, pattern) for name, pattern in targets)
+        (found if there else lacking).append(architecture)
+    packages = [_FIRMWARE_PACKAGES[architecture] for architecture in lacking if architecture in _FIRMWARE_PACKAGES]
+    told = f"for {', '.join(found)}" if found else "none"
+    if not packages:
+        return Finding("EFI firmware", Level.OK, told)
+    missing = f"{told}; disks of {', '.join(lacking)} guests cannot boot with firmware = 'efi'"
+    return Finding("EFI firmware", Level.NOTE, missing, f"apt-get install {' '.join(packages)}")
+
+
+def _targets(directory: Path) -> Iterable[tuple[str, str]]:
+    """Yield the architecture and the machine pattern of each target of the descriptors in a directory."""
+    for path in sorted(directory.glob("*.json")):
+        try:
+            descriptor = json.loads(path.read_bytes())
+            if "uefi" in descriptor["interface-types"]:
+                for target in descriptor["targets"]:
+                    yield from ((target["architecture"], machine) for machine in target["machines"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # libvirt passes over what it cannot read, too
 
 
 def cgroups() -> Finding:

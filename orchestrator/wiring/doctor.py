@@ -43,6 +43,7 @@ def findings(policy: Policy) -> Iterator[Finding]:
     for architecture in Architecture:
         yield prerequisites.emulator(architecture, TRAITS[architecture].emulator, _PACKAGES[architecture])
     yield prerequisites.program("qemu-img", "qemu-utils", "it makes disk overlays")
+    yield prerequisites.efi_firmware((architecture, TRAITS[architecture].machine) for architecture in Architecture)
     yield prerequisites.cgroups()
     yield prerequisites.isolation(topology.pool.cores, topology.isolated, topology.nohz_full, pool)
     yield prerequisites.huge_pages()

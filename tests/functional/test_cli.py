@@ -73,7 +73,7 @@ def test_the_doctor_names_what_is_missing_and_the_command_that_mends_it(program:
     by_name = {finding["name"]: finding for finding in findings}
     assert by_name["cores"]["level"] == "missing"
     assert by_name["cores"]["mend"] == "orchestrator lab run -- COMMAND"
-    assert {"KVM", "libvirt", "cgroups", "isolation", "huge pages", "memory"} <= set(by_name)
+    assert {"KVM", "libvirt", "cgroups", "isolation", "huge pages", "memory", "EFI firmware"} <= set(by_name)
     assert sum(name.startswith("QEMU for ") for name in by_name) == 4
     assert all(finding["mend"] for finding in findings if finding["level"] == "missing")
 
