@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from orchestrator.core.life import RUNS, STANDS
 from orchestrator.core.model import GuestSpec, Mode
+from orchestrator.core.moves import fewer
 from orchestrator.core.placement import Placement
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.snapshot import Known, Standing
@@ -23,7 +25,8 @@ RUNNING, CRASHED = "running", "crashed"
 class Adopted:
     """A guest that was taken over: its definition, and its connection.
 
-    It was `paused` by its user (or kept for inspection: then nobody knows why any more), or `crashed` and kept.
+    It was `paused` by its user (or kept for inspection: then nobody knows why any more), or `crashed` and kept. It
+    `goes_on` if nobody wanted it to stand still: its scheduler ended while it was about to begin, or was moved.
     """
 
     guest: Guest
@@ -31,6 +34,7 @@ class Adopted:
     runs: bool
     paused: bool
     crashed: bool
+    goes_on: bool = False
 
 
 async def adopt(
@@ -83,14 +87,21 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
     crashed = live.state == CRASHED
     running = await launcher.attach(domain)
     # QEMU's own word: libvirt's can be that of a moment before the last scheduler ended.
-    runs = await running.monitor.runs()
-    still = spec.mode is Mode.EXCLUSIVE and not runs
+    status = await running.monitor.status()
+    runs = status == RUNS
+    exclusive = spec.mode is Mode.EXCLUSIVE
+    still = exclusive and not runs
+    if exclusive and len(running.roles.vcpus) < len(placement.vcpus):  # it was to grow, or has let go of one late
+        placement = fewer(placement, len(running.roles.vcpus), spec)
+        running.domain = replace(domain, placement=placement)
+        await launcher.hypervisor.mark_placed(str(live.uuid), placement)
     return Adopted(
         guest=guest,
         running=running,
         runs=runs,
         paused=(metadata.paused or still) and not crashed,
         crashed=crashed,
+        goes_on=still and not metadata.paused and not crashed and status in STANDS,
     )
 
 

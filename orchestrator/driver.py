@@ -11,11 +11,12 @@ from typing import Any, Protocol
 from orchestrator.core.handover import Continue, Halt
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import Event
+from orchestrator.core.model import Mode
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
-from orchestrator.core.placement import Refusal, seat
+from orchestrator.core.placement import Placement, Refusal, seat
 from orchestrator.core.plan import Request, StopGuest
 from orchestrator.core.scheduler import Scheduler
-from orchestrator.core.steps import End, Launch
+from orchestrator.core.steps import End, Launch, Reseat
 from orchestrator.errors import (
     FailedError,
     HostError,
@@ -27,11 +28,15 @@ from orchestrator.errors import (
 from orchestrator.launch import Guest, Launcher, RunningGuest
 from orchestrator.ports import Clock
 from orchestrator.recorder import Records
+from orchestrator.reseating import reseat
 
 NANOSECONDS = 1_000_000_000
 
 LAST_WORDS = 0.1
 """Seconds in which the monitor of a process that has ended has hung up; it takes milliseconds."""
+
+RESEAT_LIMIT = 60.0
+"""Seconds in which a guest must be on its new cores; for a vCPU to go libvirt waits five, and a lab is slow."""
 
 _SETTLES = (Happening.DONE, Happening.UNDONE, Happening.GONE, Happening.QUARANTINED)
 
@@ -162,7 +167,7 @@ class Driver:
     async def _give_up(self, order: Order, error: OrchestratorError) -> None:
         """End a guest that could not be let run, or stopped; a launch has undone itself, and an end is forced later."""
         guest = self.guests.get(order.guest)
-        if isinstance(order, Launch | End) or guest is None or guest.over:
+        if isinstance(order, Launch | Reseat | End) or guest is None or guest.over:
             self.scheduler.failed(order, str(error), self.now())
             return
         if not isinstance(error, PinMismatchError):  # its process may have ended, and if so its monitor knows why
@@ -186,10 +191,11 @@ class Driver:
                 await self.records.intend("start", self._intent(name, order))
                 await self._launch(name, order)
             case Continue(_, cores, _, _):
-                guest, topology = self.guests[name], launcher.topology
-                await launcher.resume(guest, seat(guest.domain.spec, cores, topology, topology.pool))
+                await launcher.resume(self.guests[name], self._seat(self.guests[name], cores))
             case Halt():
                 await launcher.suspend(self.guests[name])
+            case Reseat():
+                await self._reseat(self.guests[name], order.placement)
             case End():
                 with contextlib.suppress(HostError):  # a full disk must not keep anybody from making room
                     await self.records.intend("end", {"guest": name})
@@ -203,6 +209,25 @@ class Driver:
             guest = await self.launcher.launch(domain)
             self.guests[name] = guest
         self.observer.launched(guest)
+
+    def _seat(self, guest: RunningGuest, cores: tuple[int, ...]) -> Placement:
+        """Return where a guest runs now: an exclusive one where it is, a shared one on the cores of its turn."""
+        spec, topology = guest.domain.spec, self.launcher.topology
+        exclusive = spec.mode is Mode.EXCLUSIVE
+        return guest.domain.placement if exclusive else seat(spec, cores, topology, topology.pool)
+
+    async def _reseat(self, guest: RunningGuest, placement: Placement) -> None:
+        """Move or resize a guest; one that is stopped for it must not be left so by a libvirt that hangs."""
+        cores = {"cores": list(placement.vcpus), "held": list(placement.held)}
+        await self.records.intend("reseat", {"guest": guest.name, **cores})
+        try:
+            await asyncio.wait_for(reseat(self.launcher, guest, placement), RESEAT_LIMIT)
+        except TimeoutError:
+            raise OutcomeUnknownError(
+                f"{guest.name}: whether it is on its new cores is not known after {RESEAT_LIMIT:g} s; "
+                "it keeps the old ones too until the same is asked for once more"
+            ) from None
+        self.records.moved(guest.domain)
 
     async def _end(self, guest: RunningGuest) -> None:
         """Let a guest shut down by itself, for as long as it may, then end it by force."""

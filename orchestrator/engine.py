@@ -19,7 +19,7 @@ from orchestrator.core.lifecycle import State
 from orchestrator.core.model import GuestSpec, Mode
 from orchestrator.core.orders import Notice
 from orchestrator.core.placement import Reason, Refusal
-from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest
+from orchestrator.core.plan import MoveGuest, PauseGuest, Plan, ResizeGuest, ResumeGuest, StartGuest, StopGuest
 from orchestrator.core.policy import Policy
 from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
@@ -133,6 +133,8 @@ class Engine:
         for one in adopted:
             if one.paused or one.crashed:
                 self._lives[one.running.name].found_still(crashed=one.crashed)
+            if one.goes_on:
+                self._driver.request(ResumeGuest(one.running.name))
         return notes
 
     async def pause(self, name: str) -> None:
@@ -142,6 +144,14 @@ class Engine:
     async def resume(self, name: str) -> None:
         """Let a paused guest go on; not one that is kept for inspection."""
         await self._toggle(ResumeGuest(name), paused=False)
+
+    async def move(self, name: str, cores: Iterable[int] = ()) -> None:
+        """Have an exclusive guest on these cores, or on better ones if there are such, while it runs."""
+        await self._reseat(MoveGuest(name, tuple(sorted(set(cores)))))
+
+    async def resize(self, name: str, vcpus: int) -> None:
+        """Have so many vCPUs in an exclusive guest while it runs."""
+        await self._reseat(ResizeGuest(name, vcpus))
 
     async def kill(self, name: str) -> None:
         """End a guest's process at once, without its help; one that waits to be restarted is not."""
@@ -221,12 +231,18 @@ class Engine:
             await self._launcher.hypervisor.mark_paused(uuid, paused=not paused)
             raise
 
+    async def _reseat(self, request: MoveGuest | ResizeGuest) -> None:
+        self._known(request.guest)
+        self._require_sound(request.guest)
+        await self._driver.ask(request)
+
     def _require_sound(self, name: str) -> None:
         """Raise RefusedError for a guest in trouble: QEMU would let it go on as if nothing had been."""
         life = self._lives[name]
         if life.state in (State.FAILED, State.CRASHED_KEPT):
             raise RefusedError(
-                f"{name}: {life.why}, so it can be neither paused nor resumed; `orchestrator stop {name}` ends it"
+                f"{name}: {life.why}, so it can be neither paused, resumed nor moved; "
+                f"`orchestrator stop {name}` ends it"
             )
 
     def _known(self, name: str) -> RunningGuest:

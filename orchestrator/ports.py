@@ -11,7 +11,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.core.files import GuestFile
+from orchestrator.core.health import ChoresHealth
 from orchestrator.core.journal import Head, Record
+from orchestrator.core.placement import Placement
 from orchestrator.core.xml.metadata import Metadata
 
 
@@ -112,8 +114,8 @@ class Monitor(Protocol):
     async def suspend(self) -> None:
         """Stop the guest's vCPUs, and return when QEMU has confirmed it."""
 
-    async def runs(self) -> bool:
-        """Ask whether the guest's vCPUs run."""
+    async def status(self) -> str:
+        """Ask for QEMU's own word: `life.RUNS`, one of `life.STANDS`, or what keeps the guest from running."""
 
     async def images(self) -> Mapping[str, str]:
         """Return the files that QEMU has opened as disks, each by its node's name."""
@@ -149,6 +151,15 @@ class Hypervisor(Protocol):
 
     async def mark_paused(self, uuid: str, *, paused: bool) -> None:
         """Note in the domain's metadata whether its user has paused it, so that it is known after any crash."""
+
+    async def mark_placed(self, uuid: str, placement: Placement) -> None:
+        """Note in the domain's metadata where the guest is to be, so that it is known after any crash."""
+
+    async def set_vcpus(self, uuid: str, cores: Sequence[int]) -> None:
+        """Have as many vCPUs as there are cores in a domain that runs; the thread of a new one begins on its core.
+
+        FailedError if that is refused; OutcomeUnknownError if the guest has not let go of a vCPU in time.
+        """
 
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""
@@ -268,27 +279,6 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Let go of it; fine if that was done before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoresHealth:
-    """How the chores are doing, since they were started.
-
-    Of records (of the event log and of metrics): `sent` were given to the process, `queue` wait to be, `dropped` found
-    the queue full; `durable` are on the disk, `lost` were received and could not be kept. Of serial logs:
-    `serial_bytes` are on the disk, `serial_lost` were taken away by their limit before they could be. `alive` tells
-    whether the process still listens; `trouble` is what the disk last refused, empty while nothing is wrong.
-    """
-
-    sent: int
-    dropped: int
-    queue: int
-    durable: int
-    lost: int
-    serial_bytes: int
-    serial_lost: int
-    alive: bool
-    trouble: str
 
 
 class Chores(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.core.cpulist import format_cpulist
@@ -28,6 +29,9 @@ class Records(Protocol):
     def began(self, domain: Domain) -> None:
         """Note that a guest is there."""
 
+    def moved(self, domain: Domain) -> None:
+        """Note where a guest is that was elsewhere before."""
+
     def ended(self, domain: Domain, how: str, kind: str) -> None:
         """Note how a guest ended, in words for its owner; `kind` is one of ``stopped``, ``failed``, ``undone``."""
 
@@ -45,6 +49,9 @@ class Unrecorded:
         """Write nothing down."""
 
     def began(self, domain: Domain) -> None:
+        """Write nothing down."""
+
+    def moved(self, domain: Domain) -> None:
         """Write nothing down."""
 
     def ended(self, domain: Domain, how: str, kind: str) -> None:
@@ -81,6 +88,10 @@ class Recorder:
         self._serials[domain.spec.name] = domain.serial_log
         self._chores.watch_serial(domain.spec.name, domain.serial_log, self._serial_limit)
         self._write(self._store.put, self._stored(domain))
+
+    def moved(self, domain: Domain) -> None:
+        """Remember where a guest is now."""
+        self._write(self._move, domain.spec.name, format_cpulist(domain.placement.held))
 
     def ended(self, domain: Domain, how: str, kind: str) -> None:
         """Forget a guest, and remember how it ended."""
@@ -124,6 +135,11 @@ class Recorder:
             self._store.remove(name, ending)
         self._store.replace_all([remembered.get(name) or self._stored(found[name]) for name in sorted(found)])
         return gone
+
+    def _move(self, name: str, cores: str) -> None:
+        for guest in self._store.guests():
+            if guest.name == name:
+                self._store.put(replace(guest, cores=cores))
 
     def _stored(self, domain: Domain) -> StoredGuest:
         return StoredGuest(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from lxml import etree
 
 from orchestrator.core.discovery import discover
+from orchestrator.core.placement import Placement
 from orchestrator.core.pool import FIRST_POOL_CORE, SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.core.topology import Topology
 from orchestrator.errors import PinMismatchError, RefusedError
@@ -64,6 +65,14 @@ class ChangingHypervisor:
     async def mark_paused(self, uuid: str, *, paused: bool) -> None:
         """Pass on."""
         await self.inner.mark_paused(uuid, paused=paused)
+
+    async def mark_placed(self, uuid: str, placement: Placement) -> None:
+        """Pass on."""
+        await self.inner.mark_placed(uuid, placement)
+
+    async def set_vcpus(self, uuid: str, cores: Sequence[int]) -> None:
+        """Pass on."""
+        await self.inner.set_vcpus(uuid, cores)
 
     async def domains(self) -> Sequence[LiveDomain]:
         """Pass on."""

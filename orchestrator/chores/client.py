@@ -12,7 +12,7 @@ import msgspec
 
 from orchestrator.chores.counters import Counters
 from orchestrator.chores.messages import LARGEST, AnyMessage, Dropped, Forget, Log, Metrics, Watch
-from orchestrator.ports import ChoresHealth
+from orchestrator.core.health import ChoresHealth
 
 _SENDS = 32
 """The most messages that one call gives to the kernel: a full queue must not cost the caller a slice."""

@@ -25,6 +25,10 @@ from orchestrator.core.restarts import REBOOT_WINDOW, Reboots, Restart, Restarts
 TOLD = ("GUEST_PANICKED", "WATCHDOG", "RESET", "SHUTDOWN")
 """The QMP events that mean something here."""
 
+RUNS = "running"
+STANDS = ("paused", "prelaunch")
+"""QEMU's words (QMP, RunState) for a guest whose vCPUs run, and for one that was only told to stand still."""
+
 _PAST = (State.BACKING_OFF, State.STOPPED)
 
 

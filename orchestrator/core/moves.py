@@ -34,7 +34,7 @@ def move(snapshot: Snapshot, request: MoveGuest, known: Known) -> tuple[Step, ..
     reasons = tuple(_no_room(snapshot, known, target))
     if reasons:
         return Refusal(reasons)
-    if (target.vcpus, target.emulator, target.held) == _seats(known.placement) and target.held == known.kept:
+    if _seats(target) == _seats(known.placement) and target.held == known.kept:
         return ()
     return tuple(_steps(request.guest, known, target, stop=known.standing is Standing.ACTIVE))
 
@@ -55,13 +55,23 @@ def resize(snapshot: Snapshot, request: ResizeGuest, known: Known) -> tuple[Step
         reasons.append(Reason("vCPUs", str(wanted), there))
     if reasons:
         return Refusal(tuple(reasons))
-    if wanted == present and known.placement.held == known.kept:
-        return ()
     target = _grown(snapshot, known, wanted) if wanted > present else _shrunk(snapshot, known, wanted)
     if isinstance(target, Refusal):
         return target
+    if _seats(target) == _seats(known.placement) and target.held == known.kept:
+        return ()
     reasons = list(_no_room(snapshot, known, target))
     return Refusal(tuple(reasons)) if reasons else tuple(_steps(request.guest, known, target, stop=False))
+
+
+def fewer(placement: Placement, vcpus: int, spec: GuestSpec) -> Placement:
+    """Return an exclusive guest's placement without its last vCPUs; all its cores stay with it.
+
+    Growth: the cores.
+    """
+    shared = spec.emulator is not EmulatorThreads.ISOLATE
+    used = placement.vcpus[:vcpus]
+    return replace(placement, vcpus=used, emulator=tuple(sorted(used)) if shared else placement.emulator)
 
 
 def _seats(placement: Placement) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

@@ -11,8 +11,10 @@ from typing import Any, Self, TypeVar
 import libvirt
 from lxml import etree
 
-from orchestrator.core.xml.metadata import NAMESPACE, mark_paused, read_metadata
-from orchestrator.errors import FailedError, HostError
+from orchestrator.core.placement import Placement
+from orchestrator.core.xml.elements import Element
+from orchestrator.core.xml.metadata import NAMESPACE, mark_paused, mark_placed, read_metadata
+from orchestrator.errors import FailedError, HostError, OutcomeUnknownError
 from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, LiveDomain
 
 _T = TypeVar("_T")
@@ -121,7 +123,25 @@ class LibvirtHypervisor:
 
     async def mark_paused(self, uuid: str, *, paused: bool) -> None:
         """Note in the metadata, of the live domain and of its definition, whether its user has paused it."""
-        await self._call(lambda line: _mark_paused(line, uuid, paused), f"{uuid}: its metadata cannot be changed")
+        await self._mark(uuid, lambda guest: mark_paused(guest, paused=paused))
+
+    async def mark_placed(self, uuid: str, placement: Placement) -> None:
+        """Note in the metadata, of the live domain and of its definition, where the guest is to be."""
+        await self._mark(uuid, lambda guest: mark_placed(guest, placement))
+
+    async def set_vcpus(self, uuid: str, cores: Sequence[int]) -> None:
+        """Have as many vCPUs as there are cores, the thread of a new one from its first moment on its own.
+
+        FailedError if QEMU or the guest refuses; OutcomeUnknownError if the guest has not let go of one within the
+        five seconds that libvirt waits. It may still do so later.
+        """
+        try:
+            await self._made(lambda line: _set_vcpus(line, uuid, cores))
+        except libvirt.libvirtError as error:
+            what = f"its vCPUs cannot be made {len(cores)}: {error}"
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT or "timed out" in str(error):
+                raise OutcomeUnknownError(what) from error
+            raise FailedError(what) from error
 
     async def domains(self) -> Sequence[LiveDomain]:
         """Return the domains of ours, by name."""
@@ -137,6 +157,9 @@ class LibvirtHypervisor:
             return await self._made(act)
         except libvirt.libvirtError as error:
             raise FailedError(f"{what}: {error}") from error
+
+    async def _mark(self, uuid: str, change: Callable[[Element], None]) -> None:
+        await self._call(lambda line: _change_metadata(line, uuid, change), f"{uuid}: its metadata cannot be changed")
 
     async def _undo(self, act: Callable[[Any], object]) -> None:
         """Destroy or undefine; a domain that is not there or does not run is what was wanted."""
@@ -224,11 +247,18 @@ def _domains(connection: Any) -> list[LiveDomain]:
     return sorted(found, key=lambda each: each.name)
 
 
-def _mark_paused(connection: Any, uuid: str, paused: bool) -> None:
+def _set_vcpus(connection: Any, uuid: str, cores: Sequence[int]) -> None:
+    domain, live = connection.lookupByUUIDString(uuid), libvirt.VIR_DOMAIN_AFFECT_LIVE
+    for index in range(domain.vcpusFlags(live), len(cores)):  # before it is there: its thread begins where this says
+        domain.pinVcpuFlags(index, tuple(core == cores[index] for core in range(max(cores) + 1)), live)
+    domain.setVcpusFlags(len(cores), live)
+
+
+def _change_metadata(connection: Any, uuid: str, change: Callable[[Element], None]) -> None:
     domain = connection.lookupByUUIDString(uuid)
     kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
     guest = etree.fromstring(domain.metadata(kind, NAMESPACE), etree.XMLParser(resolve_entities=False))
-    mark_paused(guest, paused=paused)
+    change(guest)
     where = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
     domain.setMetadata(kind, etree.tostring(guest, encoding="unicode"), "orchestrator", NAMESPACE, where)
 

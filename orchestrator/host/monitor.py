@@ -49,10 +49,10 @@ class QmpMonitor:
         """Send ``stop``; QEMU answers once all vCPUs have stopped."""
         await self._ask("stop")
 
-    async def runs(self) -> bool:
-        """Ask ``query-status`` whether the guest's vCPUs run."""
+    async def status(self) -> str:
+        """Ask ``query-status``."""
         status = cast(dict[str, Any], await self._ask("query-status"))
-        return status["running"] is True
+        return str(status["status"])
 
     async def images(self) -> Mapping[str, str]:
         """Ask ``query-named-block-nodes`` which files QEMU has opened as disks, those that images name among them.

@@ -14,7 +14,16 @@ from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.service.callers import Peer, peer_of
 from orchestrator.service.desk import Act, Desk
 from orchestrator.service.events import Event
-from orchestrator.service.messages import DEFECT, MOST_BODY, PREFIX, ErrorBody, StartRequest, encode_error
+from orchestrator.service.messages import (
+    DEFECT,
+    MOST_BODY,
+    PREFIX,
+    ErrorBody,
+    MoveRequest,
+    ResizeRequest,
+    StartRequest,
+    encode_error,
+)
 from orchestrator.service.payload_api import payload_routes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -52,6 +61,8 @@ class Api:
                 web.get(one, self._guest, allow_head=False),
                 web.delete(one, self._act(desk.remove)),
                 *(web.post(f"{one}/{word}", self._act(act)) for word, act in acts.items()),
+                web.post(f"{one}/move", self._reseat(MoveRequest, desk.move)),
+                web.post(f"{one}/resize", self._reseat(ResizeRequest, desk.resize)),
                 web.get(f"{one}/explain", self._explain, allow_head=False),
                 web.get(f"{PREFIX}/cores", self._cores, allow_head=False),
                 web.get(f"{PREFIX}/events", self._events, allow_head=False),
@@ -108,6 +119,13 @@ class Api:
             name = request.match_info["name"]
             await act(self._caller(request), name)
             return _json({"name": name})
+
+        return handle
+
+    def _reseat(self, body: type[_T], ask: Callable[[Peer, str, _T], Awaitable[object]]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            peer, wanted = self._caller(request), await _body(request, body)
+            return _json(await ask(peer, request.match_info["name"], wanted))
 
         return handle
 

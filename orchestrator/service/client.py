@@ -14,7 +14,16 @@ import aiohttp
 import msgspec
 
 from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownError
-from orchestrator.service.messages import ACT_LIMIT, PREFIX, Definition, ErrorBody, StartRequest, decode_error
+from orchestrator.service.messages import (
+    ACT_LIMIT,
+    PREFIX,
+    Definition,
+    ErrorBody,
+    MoveRequest,
+    ResizeRequest,
+    StartRequest,
+    decode_error,
+)
 from orchestrator.service.payload_desk import AddRequest, Reference
 
 _CONNECT_LIMIT = 10.0
@@ -61,6 +70,14 @@ class Client:
     async def act(self, what: str, name: str) -> None:
         """Stop, kill, pause, resume or restart a guest."""
         await self._ask("POST", f"{_path(name)}/{what}", b"")
+
+    async def move(self, name: str, cores: Sequence[int]) -> Any:
+        """Have an exclusive guest on these cores, or on better ones; return what `guest` does."""
+        return await self._ask("POST", f"{_path(name)}/move", msgspec.json.encode(MoveRequest(tuple(cores))))
+
+    async def resize(self, name: str, vcpus: int) -> Any:
+        """Have so many vCPUs in an exclusive guest; return what `guest` does."""
+        return await self._ask("POST", f"{_path(name)}/resize", msgspec.json.encode(ResizeRequest(vcpus)))
 
     async def remove(self, name: str) -> None:
         """Forget a guest that has ended."""

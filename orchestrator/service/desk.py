@@ -15,7 +15,14 @@ from orchestrator.errors import OrchestratorError, OutcomeUnknownError, RefusedE
 from orchestrator.ports import Clock
 from orchestrator.service.callers import Peer
 from orchestrator.service.events import Events, Waited
-from orchestrator.service.messages import ACT_LIMIT, MOST_GUESTS, NoSuchGuestError, StartRequest
+from orchestrator.service.messages import (
+    ACT_LIMIT,
+    MOST_GUESTS,
+    MoveRequest,
+    NoSuchGuestError,
+    ResizeRequest,
+    StartRequest,
+)
 from orchestrator.service.payload_desk import PayloadDesk, Use
 from orchestrator.service.views import (
     NANOSECONDS,
@@ -166,6 +173,18 @@ class Desk:
         """Let a paused guest go on."""
         self._living(peer, name)
         await self._carry_out(self._engine.resume(name), "resume", name)
+
+    async def move(self, peer: Peer, name: str, wanted: MoveRequest) -> GuestDetails:
+        """Have an exclusive guest on other cores while it runs, and show it."""
+        self._living(peer, name)
+        await self._carry_out(self._engine.move(name, wanted.cores), "move", name)
+        return self.guest(peer, name)
+
+    async def resize(self, peer: Peer, name: str, wanted: ResizeRequest) -> GuestDetails:
+        """Give an exclusive guest more vCPUs, or fewer, while it runs, and show it."""
+        self._living(peer, name)
+        await self._carry_out(self._engine.resize(name, wanted.vcpus), "resize", name)
+        return self.guest(peer, name)
 
     async def restart(self, peer: Peer, name: str) -> None:
         """End a guest, and start it anew by the same definition, for the same owner."""

@@ -56,6 +56,18 @@ class StartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class MoveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Have an exclusive guest on these cores; on better ones, if there are such, where none is named."""
+
+    cores: tuple[int, ...] = ()
+
+
+class ResizeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Have so many vCPUs in an exclusive guest."""
+
+    vcpus: int
+
+
 class ErrorBody(msgspec.Struct, frozen=True):
     """An error as it travels: its family's name, what to tell the user line by line, and the exit code."""
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.ports import ChoresHealth
+from orchestrator.core.health import ChoresHealth
 
 
 class FakeChores:

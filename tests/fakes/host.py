@@ -49,6 +49,9 @@ class Faults:
     cannot_be_removed: Collection[str] = ()
     ignores_power_button: Collection[str] = ()
     deaf: Collection[str] = ()
+    unmarkable: Collection[str] = ()
+    keeps_vcpus: Collection[str] = ()
+    refuses_vcpus: Collection[str] = ()
     astray: Mapping[str, Astray] = field(default_factory=dict)
     astray_once_running: Mapping[str, Astray] = field(default_factory=dict)
 
@@ -66,6 +69,7 @@ class FakeDomain:
     pid: int | None
     state: str = "paused"
     images: dict[str, str] = field(default_factory=dict)
+    most_vcpus: int = 1
     listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lxml import etree
 
 from orchestrator.core.cpulist import parse_cpulist
+from orchestrator.core.placement import Placement
 from orchestrator.core.xml.elements import Element
 from orchestrator.core.xml.metadata import NAMESPACE, read_metadata
 from orchestrator.core.xml.monitor import QEMU_NAMESPACE
-from orchestrator.errors import FailedError
+from orchestrator.errors import FailedError, OutcomeUnknownError
 from orchestrator.ports import SHUT_OFF, DomainEvent, LiveDomain, Thread, ThreadRoles
 from tests.fakes.host import FakeDomain, FakeHost
 
@@ -46,10 +49,37 @@ class FakeHypervisor:
         return True
 
     async def mark_paused(self, uuid: str, *, paused: bool) -> None:
-        domain = self._host.domains.get(uuid)
-        if domain is None or domain.metadata is None:
-            raise FailedError(f"{uuid}: its metadata cannot be changed: no domain")
+        domain = self._marked(uuid)
         domain.metadata = replace(domain.metadata, paused=paused)
+
+    async def mark_placed(self, uuid: str, placement: Placement) -> None:
+        domain, where = self._marked(uuid), {key: getattr(placement, key) for key in ("vcpus", "emulator", "held")}
+        self._host.trace.append(f"place {domain.name}")
+        domain.metadata = replace(domain.metadata, **where)
+
+    async def set_vcpus(self, uuid: str, cores: Sequence[int]) -> None:
+        domain, faults = self._host.domains.get(uuid), self._host.faults
+        if domain is None or domain.pid is None:
+            raise FailedError(f"its vCPUs cannot be made {len(cores)}: no domain")
+        if len(cores) > domain.most_vcpus or domain.name in faults.refuses_vcpus:
+            raise FailedError(f"its vCPUs cannot be made {len(cores)}: it was told to refuse")
+        self._host.trace.append(f"vcpus {len(cores)} {domain.name}")
+        await asyncio.sleep(0)
+        there = dict(domain.roles.vcpus)
+        if len(cores) < len(there) and domain.name in faults.keeps_vcpus:
+            raise OutcomeUnknownError(f"its vCPUs cannot be made {len(cores)}: it did not let go in time")
+        for index in range(len(there), len(cores)):
+            there[index] = tid = domain.pid + 10 + index
+            domain.threads[tid] = _thread(tid, f"CPU {index}/TCG", frozenset({cores[index]}))
+        for index in range(len(cores), len(domain.roles.vcpus)):
+            del domain.threads[there.pop(index)]
+        domain.roles = replace(domain.roles, vcpus=there)
+
+    def _marked(self, uuid: str) -> Any:
+        domain = self._host.domains.get(uuid)
+        if domain is None or domain.metadata is None or domain.name in self._host.faults.unmarkable:
+            raise FailedError(f"{uuid}: its metadata cannot be changed: no domain")
+        return domain
 
     async def domains(self) -> Sequence[LiveDomain]:
         found = [
@@ -76,7 +106,8 @@ class FakeHypervisor:
 
 
 def _domain(tree: Element, pid: int) -> FakeDomain:
-    vcpus = range(int(tree.findtext("vcpu")))
+    most = int(tree.findtext("vcpu"))
+    vcpus = range(int(tree.find("vcpu").get("current", most)))
     iothreads = range(1, int(tree.findtext("iothreads") or 0) + 1)
     emulator = _pinned(tree, "emulatorpin")
     threads = {pid: _thread(pid, "qemu-system-x86", emulator), pid + 1: _thread(pid + 1, "worker", emulator)}
@@ -96,6 +127,7 @@ def _domain(tree: Element, pid: int) -> FakeDomain:
         threads=threads,
         roles=roles,
         pid=pid,
+        most_vcpus=most,
         images={
             f"libvirt-{number}-storage": source.get("file")
             for number, source in enumerate(tree.iterfind("devices/disk//source"), 1)

@@ -39,9 +39,9 @@ class FakeMonitor:
             await asyncio.get_running_loop().create_future()
         self._domain.state = "paused"
 
-    async def runs(self) -> bool:
+    async def status(self) -> str:
         self._ask("status of")
-        return self._domain.state == "running"
+        return {"crashed": "guest-panicked"}.get(self._domain.state, self._domain.state)
 
     async def images(self) -> Mapping[str, str]:
         self._ask("images of")

@@ -44,6 +44,9 @@ class Diary:
     def tell(self, notice: Notice) -> None:
         pass
 
+    def moved(self, domain: Domain) -> None:
+        pass
+
     def limit_serial(self, limit: int) -> None:
         pass
 

@@ -79,7 +79,7 @@ def test_a_guest_that_is_kept_stands_still_with_its_process(act: Act, why: str, 
         assert ("beat" in scene.engine.holders().values()) is (mode is Mode.EXCLUSIVE)
         assert scene.engine.explain("beat").reasons == (f"{why}; it stands still for inspection until it is stopped",)
         for ask in (scene.engine.resume, scene.engine.pause):
-            with pytest.raises(RefusedError, match="neither paused nor resumed; `orchestrator stop beat` ends it"):
+            with pytest.raises(RefusedError, match="nor moved; `orchestrator stop beat` ends it"):
                 await ask("beat")
         assert (scene.continued(), scene.diary.endings) == (1, [])
         await scene.engine.stop(["beat"])

@@ -30,6 +30,7 @@ LAYERS = {
     "adoption": "engine",
     "launch": "engine",
     "recorder": "engine",
+    "reseating": "engine",
     "together": "engine",
     "serial": "engine",
     "config": "config",

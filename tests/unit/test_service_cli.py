@@ -168,3 +168,16 @@ def test_a_definition_is_judged_by_the_daemon_and_its_faults_have_the_users_file
     Path(path).write_bytes(b'name = "\xff"')
     code, _, err = terminal("start", path)
     assert (code, err.startswith(f"{path}:1: byte 0xff is not UTF-8")) == (2, True)
+
+
+def test_an_exclusive_guest_is_moved_and_refused_with_the_reason(terminal: Terminal) -> None:
+    terminal.says("start", *terminal.write("web"))
+    assert terminal.says("move", "web", "--cores", "4") == ["web: running with 1 vCPU on core 4"]
+    assert terminal.says("move", "web") == ["web: running with 1 vCPU on core 4"]
+    assert terminal.json("move", "web", "--cores", "5")["vcpus"] == [5]
+    code, _, said = terminal("move", "web", "--cores", "0")
+    assert (code, "core 0" in said) == (3, True)
+    assert terminal("move", "web", "--cores", "x-y")[0] == 2
+    code, _, said = terminal("resize", "web", "--vcpus", "2")
+    assert (code, said) == (3, "web: vCPUs: wanted 2, available 1; its definition has no max_vcpus\n")
+    assert terminal("move", "ghost")[0] == 2

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from orchestrator.core.placement import Placement
 from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, cpuset, element
 
@@ -41,16 +42,13 @@ class Metadata:
 
 def metadata_element(domain: Domain) -> Element:
     """Return <metadata> with the one element that is ours."""
-    placement = domain.placement
     guest = etree.Element(f"{{{NAMESPACE}}}guest", nsmap={"orchestrator": NAMESPACE})
     guest.set("version", VERSION)
     parts = {
         "owner": domain.owner,
         "accelerator": domain.accelerator,
         "directory": domain.directory,
-        "vcpus": ",".join(map(str, placement.vcpus)),
-        "emulator": cpuset(placement.emulator),
-        "held": cpuset(placement.held),
+        **_where(domain.placement),
         "specification": domain.specification,
     }
     if domain.priority:
@@ -60,6 +58,14 @@ def metadata_element(domain: Domain) -> Element:
     for tag, text in parts.items():
         etree.SubElement(guest, f"{{{NAMESPACE}}}{tag}").text = text
     return element("metadata", guest)
+
+
+def _where(placement: Placement) -> dict[str, str]:
+    return {
+        "vcpus": ",".join(map(str, placement.vcpus)),
+        "emulator": cpuset(placement.emulator),
+        "held": cpuset(placement.held),
+    }
 
 
 def read_metadata(guest: Element) -> Metadata | None:
@@ -102,3 +108,9 @@ def mark_paused(guest: Element, *, paused: bool) -> None:
         guest.remove(mark)
     if paused:
         etree.SubElement(guest, PAUSED)
+
+
+def mark_placed(guest: Element, placement: Placement) -> None:
+    """Say in our element where the guest is, or is to be; without a namespace, as `mark_paused`."""
+    for tag, text in _where(placement).items():
+        guest.find(tag).text = text

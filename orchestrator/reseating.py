@@ -1,0 +1,72 @@
+"""One guest on other cores, or with more or fewer vCPUs, while it is there. Which and when is the engine's word.
+
+Every order of things here is for a scheduler that is killed in between: the domain's metadata never name fewer vCPUs or
+other cores than those whose locks the guest holds, so whoever takes it over finds where it was to be, and moves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.core.placement import Placement
+from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError
+from orchestrator.launch import Launcher, RunningGuest
+
+
+async def reseat(launcher: Launcher, guest: RunningGuest, placement: Placement) -> None:
+    """Have as many vCPUs as a placement has cores for, and every thread where it says, as read back from the kernel.
+
+    FailedError if it is as before; OutcomeUnknownError if nobody knows, or the guest may still let go of a vCPU.
+    """
+    guest.roles = await guest.monitor.thread_roles()  # a vCPU may have come or gone since, without our doing
+    if len(placement.vcpus) < len(guest.roles.vcpus):
+        await _shrink(launcher, guest, placement)
+    else:
+        await _move_or_grow(launcher, guest, placement)
+    guest.cores.update(placement.held)
+
+
+async def _move_or_grow(launcher: Launcher, guest: RunningGuest, placement: Placement) -> None:
+    uuid, before = str(guest.domain.uuid), guest.domain.placement
+    try:
+        await launcher.hypervisor.mark_placed(uuid, placement)
+        if len(placement.vcpus) > len(guest.roles.vcpus):
+            await launcher.hypervisor.set_vcpus(uuid, placement.vcpus)
+            guest.roles = await guest.monitor.thread_roles()
+        launcher.move(guest, placement)
+        _count(guest, placement)
+    except OrchestratorError as failure:
+        await _back(launcher, guest, before, failure)
+        raise
+
+
+async def _back(launcher: Launcher, guest: RunningGuest, before: Placement, failure: OrchestratorError) -> None:
+    """Have a guest as it was; OutcomeUnknownError if that cannot be."""
+    try:
+        guest.roles = await guest.monitor.thread_roles()
+        launcher.move(guest, replace(before))
+        _count(guest, before)
+        await launcher.hypervisor.mark_placed(str(guest.domain.uuid), before)
+    except OrchestratorError as worse:
+        raise OutcomeUnknownError(f"{failure}; it could not be put back as it was: {worse}") from failure
+    if isinstance(failure, OutcomeUnknownError):
+        raise FailedError(f"{failure}; it is as it was before") from failure
+
+
+async def _shrink(launcher: Launcher, guest: RunningGuest, placement: Placement) -> None:
+    """Ask the guest to let go of vCPUs first; the rest cannot be taken back, and is tried anew by who asks again."""
+    await launcher.hypervisor.set_vcpus(str(guest.domain.uuid), placement.vcpus)
+    try:
+        guest.roles = await guest.monitor.thread_roles()
+        _count(guest, placement)
+        launcher.move(guest, placement)
+        await launcher.hypervisor.mark_placed(str(guest.domain.uuid), placement)
+    except OrchestratorError as error:
+        raise OutcomeUnknownError(
+            f"{error}; its cores stay its own until `orchestrator resize` is asked for once more"
+        ) from error
+
+
+def _count(guest: RunningGuest, placement: Placement) -> None:
+    if sorted(guest.roles.vcpus) != list(range(len(placement.vcpus))):
+        raise FailedError(f"{guest.name}: QEMU has vCPUs {sorted(guest.roles.vcpus)}, and not {len(placement.vcpus)}")
