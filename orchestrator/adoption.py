@@ -58,7 +58,7 @@ async def adopt(
     alive = [live for live in await launcher.hypervisor.domains() if live.state != SHUT_OFF]
     # All at once: each waits for the answers of a QEMU of its own.
     found = [pair for pair in await asyncio.gather(*map(attach, alive)) if pair is not None]
-    for one, live in sorted(found, key=lambda pair: (pair[0].guest.spec.mode is not Mode.EXCLUSIVE, pair[1].name)):
+    for one, live in sorted(found, key=_order):
         try:
             note = await _enter(launcher, scheduler, one, live, now)
         except OrchestratorError as error:
@@ -68,6 +68,12 @@ async def adopt(
             adopted.append(one)
             notes += [f"{live.name}: {note}"] if note else []
     return adopted, notes
+
+
+def _order(pair: tuple[Adopted, LiveDomain]) -> tuple[bool, bool, str]:
+    """Exclusive guests first, then who runs: whoever is entered may be given what is free by then."""
+    one, live = pair
+    return one.guest.spec.mode is not Mode.EXCLUSIVE, not one.runs, live.name
 
 
 async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adopted:
@@ -141,6 +147,10 @@ async def _enter(
         why = (
             "it runs although it is paused" if standing is Standing.PAUSED else "its threads are on no cores of a turn"
         )
+    if seated is None:
+        launcher.move(running, launched)
+    else:  # where it is, so that it is moved before its next turn
+        running.domain = replace(running.domain, placement=seated)
     if runs:
         await launcher.suspend(running)
         scheduler.adopt(known, (), now(), running=False)
