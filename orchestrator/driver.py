@@ -55,7 +55,7 @@ class Driver:
     """Between the scheduler and the host: requests go in, acts are done; those on different guests at the same time.
 
     `wanted` are definitions, `lives` go on from the first start to the stop, `guests` have or had a process; all by
-    name. `stir` is set when there may be something new to wait for.
+    name. `stir` is set when there may be something new to wait for, `settled` when any plan has ended.
     """
 
     observer: Observer
@@ -69,6 +69,7 @@ class Driver:
         self.lives: dict[str, Life] = {}
         self.guests: dict[str, RunningGuest] = {}
         self.stir = asyncio.Event()
+        self.settled = asyncio.Event()
         self._failures: dict[str, OrchestratorError] = {}
         self._outcomes: dict[str, asyncio.Future[Notice]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,11 +84,14 @@ class Driver:
 
     async def ask(self, request: Request) -> None:
         """Make a request and wait until its plan has been carried out; raise what went wrong."""
-        future = self.request(request)
+        await self.outcome(request.guest, self.request(request))
+
+    async def outcome(self, name: str, future: asyncio.Future[Notice] | None) -> None:
+        """Wait until a plan for a guest has been carried out, if there is one; raise what went wrong."""
         if future is not None:
             notice = await future
             if notice.what is not Happening.DONE:
-                raise self._failures.pop(request.guest, None) or FailedError(f"{request.guest}: {notice.why}")
+                raise self._failures.pop(name, None) or FailedError(f"{name}: {notice.why}")
 
     def request(self, request: Request) -> asyncio.Future[Notice] | None:
         """Make a request; return what will tell how its plan has ended, None if there is nothing to do.
@@ -122,6 +126,8 @@ class Driver:
                 future = self._outcomes.pop(notice.guest, None)
                 if future is not None and not future.done():
                     future.set_result(notice)
+                self.settled.set()
+                self.settled = asyncio.Event()
             self.observer.told(notice)
         self.stir.set()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+from orchestrator.admission import Admission
 from orchestrator.adoption import adopt
 from orchestrator.core.durations import about
 from orchestrator.core.explain import Explanation
@@ -19,7 +20,7 @@ from orchestrator.core.lifecycle import State
 from orchestrator.core.model import GuestSpec, Mode
 from orchestrator.core.orders import Notice
 from orchestrator.core.placement import Reason, Refusal
-from orchestrator.core.plan import MoveGuest, PauseGuest, Plan, ResizeGuest, ResumeGuest, StartGuest, StopGuest
+from orchestrator.core.plan import MoveGuest, PauseGuest, Plan, ResizeGuest, ResumeGuest, StopGuest
 from orchestrator.core.policy import Policy
 from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
@@ -29,6 +30,7 @@ from orchestrator.errors import HostError, RefusedError, UsageError
 from orchestrator.launch import Guest, Launcher, RunningGuest
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import Clock
+from orchestrator.quotas import NO_ACCOUNTING, Accounting, QuotaKeeper
 from orchestrator.recorder import Records, Unrecorded
 from orchestrator.together import all_or_first_failure
 from orchestrator.upkeep import Upkeep
@@ -54,16 +56,21 @@ class Engine:
         clock: Clock,
         on_notice: Callable[[Notice], None] = lambda _: None,
         records: Records = _UNRECORDED,
+        accounting: Accounting = NO_ACCOUNTING,
     ) -> None:
         self.topology = topology
         self.policy = policy
         self._launcher = launcher
         self._records = records
-        self._scheduler = Scheduler(topology, policy)
+        self._scheduler = Scheduler(topology, policy, account=accounting.account)
         self._driver = Driver(self._scheduler, launcher, clock, records)
         self._upkeep = Upkeep(self._driver, on_notice)
         self._lives = self._driver.lives
         self._started: dict[str, None] = {}
+        self._admission = Admission(self._driver, self.foresee, self.stop, lambda: self.policy)
+        self._quotas = (
+            None if accounting.calendar is None else QuotaKeeper(self._driver, accounting.calendar, self.stop)
+        )
 
     @property
     def guests(self) -> dict[str, RunningGuest]:
@@ -79,6 +86,8 @@ class Engine:
         """Let turns be taken, and see to what happens by itself; never returns."""
         self._driver.begin(self._upkeep.follow_events())
         self._driver.begin(self._upkeep.listen())
+        if self._quotas is not None:
+            self._driver.begin(self._quotas.run())
         try:
             while True:
                 await self._until_next_event()
@@ -86,6 +95,8 @@ class Engine:
                 self._driver.go_on()
         finally:
             self._driver.cancel_all()
+            if self._quotas is not None:
+                self._quotas.save()
 
     def reload(self, policy: Policy) -> tuple[str, ...]:
         """Go by another policy from now on, guests going on; return a line for each value that cannot be changed so."""
@@ -98,23 +109,22 @@ class Engine:
     async def start(self, guests: Sequence[Guest]) -> None:
         """Start guests at the same time, or refuse all of them with every reason; raises the first failure, if any.
 
-        Returns when each exclusive one runs and each shared one takes turns.
+        What is beyond a quota may wait for room, or make some, as the policy says (`OverQuota`). Returns when each
+        exclusive one runs and each shared one takes turns.
         """
-        foreseen = self.foresee(guests)
-        refused = [f"{guest.spec.name}: {what}" for guest, what in foreseen if isinstance(what, Refusal)]
-        if refused:
-            raise RefusedError(f"nothing was started: {' | '.join(refused)}")
+        foreseen = await self._admission.admitted(guests)
         for guest in guests:
             name = guest.spec.name
             self._driver.wanted[name], self._lives[name] = guest, Life(guest.spec)
             self._started[name] = None
-        await all_or_first_failure([self._driver.ask(_start_of(guest)) for guest, _ in foreseen])
+        asked = [(name, self._driver.request(guest.request())) for guest, _ in foreseen if (name := guest.spec.name)]
+        await all_or_first_failure([self._driver.outcome(name, future) for name, future in asked])
 
     def foresee(self, guests: Iterable[Guest]) -> list[tuple[Guest, Plan | Refusal]]:
         """Return what would come of `start` for each guest, in the order in which they choose; nothing is begun."""
         # The wide and the exclusive choose first: they are the harder to place.
         ordered = sorted(guests, key=lambda guest: (guest.spec.mode is not Mode.EXCLUSIVE, -guest.spec.cores_needed))
-        found = self._scheduler.foresee(map(_start_of, ordered), self._driver.now())
+        found = self._scheduler.foresee([guest.request() for guest in ordered], self._driver.now())
         return [
             (guest, self._or_backing_off(guest.spec.name, what)) for guest, what in zip(ordered, found, strict=True)
         ]
@@ -129,6 +139,7 @@ class Engine:
             name = one.running.name
             self._driver.wanted[name], self._lives[name] = one.guest, Life(one.guest.spec)
             self._upkeep.launched(one.running)
+        self._scheduler.account.keep_only(self._lives)
         self._driver.go_on()
         for one in adopted:
             if one.paused or one.crashed:
@@ -283,10 +294,6 @@ class Engine:
             else:
                 await first_of(stirred, driver.clock.sleep((event - driver.now()) / NANOSECONDS))
             driver.raise_defect()
-
-
-def _start_of(guest: Guest) -> StartGuest:
-    return StartGuest(spec=guest.spec, owner=guest.owner)
 
 
 def require_pool(topology: Topology) -> None:

@@ -15,6 +15,7 @@ from orchestrator.core.model import GuestSpec, disk_target
 from orchestrator.core.payloads import MappedPayload, PayloadMap
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
+from orchestrator.core.requests import StartGuest
 from orchestrator.core.topology import Topology
 from orchestrator.core.xml.audit import audit
 from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
@@ -35,7 +36,8 @@ class Guest:
     """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it.
 
     `by_policy` is of a guest that a policy run starts, and may stop. If it is `pinned`, the files that it names are
-    opened with its owner's rights, which are not those of this process.
+    opened with its owner's rights, which are not those of this process. `disk` is what its writable disks can grow to,
+    in bytes; `by_admin` tells that a member of the admin group starts it, for himself or for its owner.
     """
 
     spec: GuestSpec
@@ -45,6 +47,12 @@ class Guest:
     accelerator: Accelerator
     by_policy: bool = False
     pinned: bool = False
+    disk: int = 0
+    by_admin: bool = False
+
+    def request(self) -> StartGuest:
+        """Return what asks the scheduler to start it."""
+        return StartGuest(spec=self.spec, owner=self.owner, disk=self.disk, by_admin=self.by_admin)
 
     def placed(self, placement: Placement, directory: str) -> Domain:
         """Return the domain of this guest on these cores, with its run directory."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -81,6 +82,20 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after this many seconds."""
+
+
+class Calendar(Protocol):
+    """The wall clock, which anybody may set at any time."""
+
+    @property
+    def boot(self) -> str:
+        """Which boot of the host this is: monotonic clocks of the same one can be compared."""
+
+    def wall(self) -> int:
+        """Return nanoseconds since 1970."""
+
+    def local(self) -> datetime:
+        """Return what a clock on the wall shows here, without a time zone."""
 
 
 class Processes(Protocol):
@@ -252,6 +267,12 @@ class Store(Protocol):
 
     def endings(self, owner: str | None = None, name: str | None = None) -> Sequence[Ending]:
         """Return how guests ended, the last one first; of one owner, of one name, if they are given."""
+
+    def accounts(self) -> Mapping[str, str]:
+        """Return the texts that were put last, by key; see `core.account`."""
+
+    def put_accounts(self, texts: Mapping[str, str]) -> None:
+        """Remember texts by key, all of them or none; an empty text forgets its key."""
 
     def replace_all(self, guests: Sequence[StoredGuest]) -> None:
         """Have these guests and no others; endings stay."""

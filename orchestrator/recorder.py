@@ -41,6 +41,9 @@ class Records(Protocol):
     def limit_serial(self, limit: int) -> None:
         """Keep so many bytes of what each guest's serial port prints from now on."""
 
+    def keep_accounts(self, texts: Mapping[str, str]) -> None:
+        """Remember what `core.account.Account.dump` returned."""
+
 
 class Unrecorded:
     """Writes nothing down: for a run in the foreground, which its user watches."""
@@ -61,6 +64,9 @@ class Unrecorded:
         """Write nothing down."""
 
     def limit_serial(self, limit: int) -> None:
+        """Write nothing down."""
+
+    def keep_accounts(self, texts: Mapping[str, str]) -> None:
         """Write nothing down."""
 
 
@@ -113,6 +119,14 @@ class Recorder:
         self._serial_limit = limit
         for name, log in self._serials.items():
             self._chores.watch_serial(name, log, limit)
+
+    def keep_accounts(self, texts: Mapping[str, str]) -> None:
+        """Remember what everybody has used of time. What cannot be written is written the next time it has changed."""
+        self._write(self._store.put_accounts, texts)
+
+    def accounts(self) -> Mapping[str, str]:
+        """Return what was remembered of that; before anything else is written."""
+        return self._store.accounts()
 
     async def reconcile(self, domains: list[Domain]) -> list[str]:
         """Have the store know these guests, which were found to run, and no others; return the names of those gone."""

@@ -14,7 +14,7 @@ from orchestrator.core.handover import Phase
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import Event, State
 from orchestrator.core.orders import Happening, Notice
-from orchestrator.core.plan import StartGuest, StopGuest
+from orchestrator.core.plan import StopGuest
 from orchestrator.driver import NANOSECONDS, Driver
 from orchestrator.errors import OrchestratorError, RefusedError
 from orchestrator.launch import Guest, RunningGuest
@@ -179,7 +179,7 @@ class Upkeep:
         life.begin_again()
         try:
             _require_program(guest)
-            driver.request(StartGuest(spec=guest.spec, owner=guest.owner))
+            driver.request(guest.request())
         except RefusedError as error:
             life.dismissed = True
             life.launch_failed(f"{why}; not restarted: {error}")

@@ -57,10 +57,6 @@ class Books:
         """Return all guests with their names. Growth: linear."""
         return list(self._guests.items())
 
-    def reload(self, policy: Policy) -> None:
-        """Decide by another policy from now on; the cores' groups stay."""
-        self._policy = policy
-
     def strike(self, guest: str) -> None:
         """Forget a guest; fine if it is not there."""
         known = self._guests.pop(guest, None)

@@ -44,6 +44,7 @@ class Happening(StrEnum):
     THROTTLED = "throttled"
     RELEASED = "no longer throttled"
     OUT_OF_QUOTA = "out of quota"
+    QUEUED = "queued"
     ALARM = "waits too long"
 
 

@@ -7,7 +7,7 @@ each step means to the books is in `scheduler`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.core.account import TimeUsed
@@ -54,6 +54,7 @@ __all__ = [
     "decide",
     "entry",
     "foresee",
+    "room_makers",
 ]
 
 
@@ -125,6 +126,30 @@ def foresee(snapshot: Snapshot, requests: Iterable[StartGuest]) -> list[Plan | R
     return found
 
 
+def room_makers(snapshot: Snapshot, requests: Sequence[StartGuest], candidates: Sequence[str]) -> tuple[str, ...]:
+    """Return the fewest candidates, the first ones first, without which none of these starts would be refused.
+
+    None if there would always be one. Growth: that of `foresee`, for each candidate.
+    """
+    for count in range(1, len(candidates) + 1):
+        without = _without(snapshot, candidates[:count])
+        if all(isinstance(outcome, Plan) for outcome in foresee(without, requests)):
+            return tuple(candidates[:count])
+    return ()
+
+
+def _without(snapshot: Snapshot, gone: Iterable[str]) -> Snapshot:
+    """Return the snapshot as it will be when these guests have ended."""
+    guests, gangs, shared = dict(snapshot.guests), dict(snapshot.gangs), snapshot.shared
+    for name in gone:
+        known = guests.pop(name)
+        shared = shared.union(known.kept)
+        if known.takes_turns:
+            gangs[snapshot.units.need(gang_width(known.spec, snapshot.units))] -= 1
+    left = {need: count for need, count in gangs.items() if count}
+    return replace(snapshot, guests=guests, gangs=left, shared=shared, usable=snapshot.units.within(shared))
+
+
 def _once_under_way(snapshot: Snapshot, plan: Plan, request: StartGuest) -> Snapshot:
     """Return the snapshot as it will be when a start is under way."""
     known = entry(request, plan)
@@ -151,7 +176,7 @@ def entry(request: StartGuest, plan: Plan) -> Known:
     return Known(
         spec=request.spec,
         owner=request.owner,
-        priority=request.priority,
+        priority=request.priority or 0,
         standing=Standing.STARTING,
         placement=plan.placement,
         kept=plan.placement.held if exclusive else (),

@@ -9,14 +9,14 @@ from orchestrator.core.model import GuestSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartGuest:
-    """Start a guest of this definition for its owner, in a priority class (the higher goes first).
+    """Start a guest of this definition for its owner, in a priority class (the higher goes first; None: the policy's).
 
     `disk` is what its writable disks can grow to, in bytes. `by_admin` is what a member of the admin group asks for.
     """
 
     spec: GuestSpec
     owner: str
-    priority: int = 0
+    priority: int | None = None
     disk: int = 0
     by_admin: bool = False
 

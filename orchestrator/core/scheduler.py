@@ -8,7 +8,7 @@ there may be new acts and `notices`, and `next_event` tells when to call `tick` 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.core.account import Account, Moment
@@ -18,7 +18,7 @@ from orchestrator.core.handover import Continue, Halt, Phase
 from orchestrator.core.locks import LockState
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal
-from orchestrator.core.plan import Plan, Request, StartGuest, decide, foresee
+from orchestrator.core.plan import Plan, Request, StartGuest, decide, foresee, room_makers
 from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
 from orchestrator.core.snapshot import Known, Snapshot, Standing
@@ -27,6 +27,8 @@ from orchestrator.core.timekeeping import Overdue, Timekeeper
 from orchestrator.core.topology import Topology
 from orchestrator.core.turnover import Turnover
 from orchestrator.core.works import Works
+
+_MAY_END = (Standing.ACTIVE, Standing.PAUSED)
 
 
 class Scheduler:
@@ -62,7 +64,9 @@ class Scheduler:
 
     def request(self, request: Request, now: int) -> Plan | Refusal:
         """Decide about a request, and begin to carry the plan out. Raises UsageError as `plan.decide`."""
-        outcome = decide(self.snapshot(now), request)
+        if isinstance(request, StartGuest) and request.priority is None:
+            request = replace(request, priority=self._rules.priority(request.owner))
+        outcome = self.would(request, now)
         if isinstance(outcome, Plan):
             if isinstance(request, StartGuest):
                 self._weigh(request.owner)
@@ -71,9 +75,20 @@ class Scheduler:
             self._settle(now)
         return outcome
 
+    def would(self, request: Request, now: int) -> Plan | Refusal:
+        """Return what would be decided about a request, and begin nothing. Raises UsageError as `plan.decide`."""
+        return decide(self.snapshot(now), request)
+
     def foresee(self, requests: Iterable[StartGuest], now: int) -> list[Plan | Refusal]:
         """Return what would be decided about these starts, one after the other, and begin nothing."""
         return foresee(self.snapshot(now), requests)
+
+    def room_makers(self, requests: Sequence[StartGuest], now: int) -> tuple[str, ...]:
+        """Return the fewest of the owner's oldest guests without which these starts are not refused, if any."""
+        owners = {request.owner for request in requests}
+        mine = [guest for guest, known in self._books.items() if known.owner in owners and known.standing in _MAY_END]
+        mine.sort(key=lambda guest: (-self.account.age(guest, now), guest))
+        return room_makers(self.snapshot(now), requests, mine)
 
     def change(self, policy: Policy, now: int) -> None:
         """Go by another policy from now on; who was told something already has no longer than it says now.
@@ -81,8 +96,14 @@ class Scheduler:
         Its cores and the pieces in which they are given are those of the policy before: `policy_change.take_over` sees
         to that. What runs goes on, also where the new policy would refuse it. Growth: n log n in the guests.
         """
-        self._policy = policy.rotation
+        self._policy, self._rules = policy.rotation, policy
         self._books.set_policy(policy)
+        self._timekeeper.reload(policy)
+        for owner in sorted({known.owner for _, known in self._books.items()}):
+            self._weigh(owner)
+        for guest, known in self._books.items():
+            if known.priority != policy.priority(known.owner):
+                self._works.reclass(guest, policy.priority(known.owner), now)
         self._turnover.rotation.set_rules(policy.rotation.rules(), now)
         self._turnover.handovers.set_limit(policy.rotation.confirm, now)
         self._graces = deque((min(by, now + policy.rotation.grace), guest) for by, guest in self._graces)
@@ -97,6 +118,7 @@ class Scheduler:
         cannot be there, since another is or they are not the pool's: stop a shared one, and it can wait for a turn.
         """
         self._weigh(known.owner)
+        known = replace(known, priority=self._rules.priority(known.owner))
         self._works.adopt(known.spec.name, known, cores, now, running=running)
         self._timekeeper.adopted(known.spec.name, running=running, now=now)
         self._settle(now)

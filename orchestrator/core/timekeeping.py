@@ -94,6 +94,8 @@ class Timekeeper:
         again = [now + LOOK_EVERY]
         overdue = {one.guest: one for one in (*self._too_long(now, again), *self._too_many_cores(now))}
         overdue |= {one.guest: one for one in self._out_of_time(now, again)}
+        for one in overdue.values():
+            self._tell_once(one.guest, one.why, Happening.OUT_OF_QUOTA, now)
         self._alarm(now, again)
         self._looked = now
         return list(overdue.values()), max(now + 1, min(again))

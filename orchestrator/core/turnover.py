@@ -76,6 +76,17 @@ class Turnover:
             self._began[guest] = now
             self.notices.append(Notice(Happening.TURN_BEGAN, guest, now, cores, now))
 
+    def reclass(self, guest: Guest, now: int) -> None:
+        """Let a guest take part as another one of the same name; fine if it is not in the rotation."""
+        if guest.id not in self._enlisted:
+            return
+        stop = self.rotation.remove(guest.id, now)
+        if stop is not None:
+            self._stop(stop, now)
+        self.rotation.add(guest, now)
+        if guest.id in self._held or guest.id in self._discharged:
+            self._block(guest.id, now)
+
     def discharge(self, guest: str, now: int) -> None:
         """Let a shared guest take no turns; one that it is taking is stopped."""
         self._discharged.add(guest)

@@ -160,6 +160,13 @@ class Works:
             self.share(self._books.shared.difference(known.kept), now)
         self.changed = True
 
+    def reclass(self, guest: str, priority: int, now: int) -> None:
+        """Put a guest in another priority class; one that has its turn waits for the next one anew."""
+        self._books.enter(guest, replace(self._books[guest], priority=priority))
+        if not self._books[guest].exclusive:
+            self._turnover.reclass(self._as_sharer(guest), now)
+            self.changed = True
+
     def drop(self, guest: str) -> None:
         """Carry a guest's plan out no further, and take nothing of it back; fine if there is none."""
         self._works.pop(guest, None)

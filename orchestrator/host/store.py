@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -36,11 +36,18 @@ SCRIPTS = (
         kind TEXT NOT NULL
     ) STRICT
     """,
+    """
+    CREATE TABLE accounts (
+        key TEXT PRIMARY KEY,
+        text TEXT NOT NULL
+    ) STRICT
+    """,
 )
 """One statement for each version of the schema, which makes it from the one before; ``user_version`` counts them."""
 
 _GUEST = ", ".join(field.name for field in fields(StoredGuest))
 _ENDING = ", ".join(field.name for field in fields(Ending))
+_ACCOUNT = "key, text"
 _PUT = f"INSERT OR REPLACE INTO guests ({_GUEST}) VALUES (:{_GUEST.replace(', ', ', :')})"
 _END = f"INSERT INTO endings ({_ENDING}) VALUES (:{_ENDING.replace(', ', ', :')})"
 _CUT = f"DELETE FROM endings WHERE number <= (SELECT max(number) FROM endings) - {MOST_ENDINGS}"
@@ -103,6 +110,18 @@ class SqliteStore:
         with self._translated("read"):
             rows = self._connection.execute(query, (owner, name)).fetchall()
         return tuple(Ending(**dict(row)) for row in rows)
+
+    def accounts(self) -> Mapping[str, str]:
+        """Return the texts that were put last, by key."""
+        with self._translated("read"):
+            rows = self._connection.execute(f"SELECT {_ACCOUNT} FROM accounts").fetchall()
+        return {row["key"]: row["text"] for row in rows}
+
+    def put_accounts(self, texts: Mapping[str, str]) -> None:
+        """Remember texts by key, all of them or none; an empty text forgets its key."""
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?)", texts.items())
+            self._connection.execute("DELETE FROM accounts WHERE text = ''")
 
     def replace_all(self, guests: Sequence[StoredGuest]) -> None:
         """Have these guests and no others; endings stay."""
@@ -183,7 +202,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(found.replace("\n", " "))
-    for columns, table in ((_GUEST, "guests"), (_ENDING, "endings")):
+    for columns, table in ((_GUEST, "guests"), (_ENDING, "endings"), (_ACCOUNT, "accounts")):
         connection.execute(f"SELECT {columns} FROM {table}").fetchall()
 
 

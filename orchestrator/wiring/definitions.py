@@ -18,6 +18,7 @@ from orchestrator.wiring.site import guest_directories, load_topology, owner, re
 
 if TYPE_CHECKING:
     from orchestrator.config import ParsedGuest
+    from orchestrator.core.model import GuestSpec
     from orchestrator.core.policy import Policy
     from orchestrator.core.topology import Topology
     from orchestrator.core.xml.domain import Domain
@@ -146,9 +147,17 @@ def to_run(
             emulator=emulator_path(spec.architecture),
             accelerator=accelerators[spec.architecture].accelerator,
             pinned=pinned,
+            disk=grows_to(spec),
         )
         for spec in specs
     ]
+
+
+def grows_to(spec: GuestSpec) -> int:
+    """Return what the writable disks of a guest, layers that are thrown away included, can grow to, in bytes."""
+    from orchestrator.host.images import virtual_size
+
+    return sum(virtual_size(disk.path, disk.format) for disk in spec.disks if not disk.readonly)
 
 
 def emulator_path(architecture: Architecture) -> str:

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from orchestrator.host.notify import Notifier
     from orchestrator.host.realtime import AlarmClock, Collector
     from orchestrator.launch import Launcher
+    from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
     from orchestrator.service.desk import Desk, Wanted
     from orchestrator.service.messages import StartRequest
+
+NANOSECONDS = 1_000_000_000
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the threads and serial logs."""
@@ -139,10 +142,27 @@ def _assemble(
     def note(notice: Notice) -> None:
         desk.note(notice)
 
-    engine = Engine(launcher.topology, settings.policy, launcher, clock, on_notice=note, records=recorder)
+    accounting = _accounting(settings.policy, recorder, int(clock.now() * NANOSECONDS), tell)
+    engine = Engine(launcher.topology, settings.policy, launcher, clock, note, recorder, accounting)
     definitions = SentDefinitions(settings.policy, UserFiles((SERVICE_CORE,)))
     desk = Desk(engine, definitions, Events(), clock)
     return Daemon(engine, desk, definitions, notifier, settings, tell)
+
+
+def _accounting(policy: Policy, recorder: Recorder, now: int, tell: Tell) -> Accounting:
+    """Return the account of the daemon before, to go on with; a fresh one, aloud, if it cannot be read."""
+    from orchestrator.core.account import Account
+    from orchestrator.host.calendar import HostCalendar
+    from orchestrator.quotas import Accounting, moment_of
+
+    calendar = HostCalendar()
+    moment = moment_of(calendar, now)
+    try:
+        account = Account(policy.quotas.share_window, moment, recorder.accounts())
+    except ValueError as error:
+        tell(f"note: what users have used of time cannot be read ({error}), so it is counted anew")
+        account = Account(policy.quotas.share_window, moment)
+    return Accounting(calendar, account)
 
 
 async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None:

@@ -40,6 +40,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
+def test_accounts_are_put_together_and_an_empty_text_forgets(store: Store) -> None:
+    assert store.accounts() == {}
+    store.put_accounts({"": "clock", "ann": "a", "bén": "b"})
+    store.put_accounts({"": "later", "ann": "", "zoe": ""})
+    assert store.accounts() == {"": "later", "bén": "b"}
+    store.replace_all([GUEST])
+    assert store.accounts() == {"": "later", "bén": "b"}
+    with pytest.raises(UsageError):
+        store.put_accounts({"": "never", "\ud800": "x"})
+    assert store.accounts()[""] == "later", "all of them or none"
+
+
 def test_it_begins_empty(store: Store) -> None:
     assert (*store.guests(), *store.endings(), *store.notes) == ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from orchestrator.errors import HostError, UsageError
@@ -17,6 +17,7 @@ class FakeStore:
         self.full = False
         self._guests: dict[str, StoredGuest] = {}
         self._endings: list[Ending] = []
+        self._accounts: dict[str, str] = {}
         self._closed = False
 
     def guests(self) -> Sequence[StoredGuest]:
@@ -39,6 +40,14 @@ class FakeStore:
             ending for ending in self._endings if owner in (None, ending.owner) and name in (None, ending.name)
         )
 
+    def accounts(self) -> Mapping[str, str]:
+        self._usable()
+        return dict(self._accounts)
+
+    def put_accounts(self, texts: Mapping[str, str]) -> None:
+        self._room(texts)
+        self._accounts = {key: text for key, text in (self._accounts | dict(texts)).items() if text}
+
     def replace_all(self, guests: Sequence[StoredGuest]) -> None:
         self._room(*guests)
         self._guests = {guest.name: guest for guest in guests}
@@ -50,11 +59,12 @@ class FakeStore:
         if self._closed:
             raise HostError("store: closed; open it again")
 
-    def _room(self, *written: StoredGuest | Ending) -> None:
+    def _room(self, *written: StoredGuest | Ending | Mapping[str, str]) -> None:
         self._usable()
         try:
             for each in written:
-                "".join(map(str, asdict(each).values())).encode()
+                table = each if isinstance(each, Mapping) else asdict(each)
+                "".join(f"{key}{value}" for key, value in table.items()).encode()
         except UnicodeEncodeError:
             raise UsageError("store: a text for the store is not Unicode; nothing was written") from None
         if self.full:

@@ -50,6 +50,9 @@ class Diary:
     def limit_serial(self, limit: int) -> None:
         pass
 
+    def keep_accounts(self, texts: Mapping[str, str]) -> None:
+        pass
+
 
 @dataclass
 class Stage:

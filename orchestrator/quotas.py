@@ -1,0 +1,103 @@
+"""Sees to it that running guests keep to the policy over time, and that what they have used outlives this process.
+
+What is to be done is `core.timekeeping`'s word; here the clocks are read, guests stopped, and accounts written down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from orchestrator.core.account import Account, Moment
+from orchestrator.core.placement import Refusal
+from orchestrator.core.requests import MoveGuest
+from orchestrator.core.timekeeping import Overdue
+from orchestrator.driver import NANOSECONDS, Driver
+from orchestrator.errors import OrchestratorError
+from orchestrator.ports import Calendar
+
+SAVE_EVERY = 10 * NANOSECONDS
+"""Nanoseconds between two times at which accounts are written down: what a crash forgets at most."""
+
+_SHORTEST = 0.02
+"""Seconds from one look to the next: no quota is worth more of the scheduler's core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """By which clock time quotas are kept, and the account that goes on; without a calendar they are not."""
+
+    calendar: Calendar | None = None
+    account: Account | None = None
+
+
+NO_ACCOUNTING = Accounting()
+
+
+class QuotaKeeper:
+    """Looks after the quotas of time while `run` is running; `stop` ends guests, each with its grace."""
+
+    def __init__(self, driver: Driver, calendar: Calendar, stop: Callable[[Iterable[str]], Awaitable[None]]) -> None:
+        self._driver = driver
+        self._calendar = calendar
+        self._stop = stop
+        self._ending: set[str] = set()
+        self._saved = driver.now()
+
+    def moment(self) -> Moment:
+        """Return what the clocks say."""
+        return moment_of(self._calendar, self._driver.now())
+
+    async def run(self) -> NoReturn:
+        """Look whenever somebody may be over a quota, and once a second."""
+        while True:
+            again = self.look()
+            await self._driver.clock.sleep(max(_SHORTEST, (again - self._driver.now()) / NANOSECONDS))
+
+    def look(self) -> int:
+        """Look once; return when to look again."""
+        overdue, again = self._driver.scheduler.keep_quotas(self.moment())
+        self._driver.go_on()
+        for one in overdue:
+            self.end(one)
+        if self._driver.now() - self._saved >= SAVE_EVERY:
+            self.save()
+        return again
+
+    def end(self, one: Overdue) -> None:
+        """Begin to stop a guest, unless that has begun."""
+        if one.guest not in self._ending:
+            self._ending.add(one.guest)
+            self._driver.begin(self._end(one.guest))
+
+    def save(self) -> None:
+        """Have written down what everybody has used."""
+        self._saved = self._driver.now()
+        self._driver.records.keep_accounts(self._driver.scheduler.account.dump(self._saved))
+
+    def move(self, guest: str) -> None:
+        """Begin to give an exclusive guest better cores, if there are any."""
+        self._driver.begin(self._move(guest))
+
+    async def _end(self, guest: str) -> None:
+        try:
+            with contextlib.suppress(OrchestratorError):  # told of with the guest, and tried again at the next look
+                await self._stop([guest])
+        finally:
+            self._ending.discard(guest)
+
+    async def _move(self, guest: str) -> None:
+        scheduler, now = self._driver.scheduler, self._driver.now()
+        if not scheduler.knows(guest) or isinstance(scheduler.would(MoveGuest(guest), now), Refusal):
+            return
+        with contextlib.suppress(OrchestratorError):  # it stays where it is, and what went wrong is told of
+            await self._driver.ask(MoveGuest(guest))
+
+
+def moment_of(calendar: Calendar, monotonic: int) -> Moment:
+    """Return what the clocks say at this moment of the monotonic one."""
+    local = calendar.local()
+    since = ((local.hour * 60 + local.minute) * 60 + local.second) * NANOSECONDS + local.microsecond * 1000
+    return Moment(monotonic, calendar.boot, calendar.wall(), local.toordinal(), since)

@@ -1,0 +1,33 @@
+"""What a header says of a disk image agrees with what qemu-img says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.core.model import DiskFormat
+from orchestrator.errors import HostError
+from orchestrator.host.images import virtual_size
+
+
+@pytest.mark.parametrize("form", list(DiskFormat))
+@pytest.mark.parametrize("size", ["1M", "3G", "513K"])
+def test_the_size_is_what_qemu_says(tmp_path: Path, form: DiskFormat, size: str) -> None:
+    image = tmp_path / "image"
+    subprocess.run(["qemu-img", "create", "-q", "-f", form, str(image), size], check=True)
+    told = subprocess.run(
+        ["qemu-img", "info", "--output=json", "-f", form, str(image)], check=True, capture_output=True, text=True
+    ).stdout
+    assert virtual_size(str(image), form) == json.loads(told)["virtual-size"]
+
+
+def test_what_is_no_image_is_told(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello")
+    with pytest.raises(HostError, match="is no qcow2 image; its disk's format may be raw"):
+        virtual_size(str(text), DiskFormat.QCOW2)
+    with pytest.raises(HostError, match="cannot be read: No such file"):
+        virtual_size(str(tmp_path / "none"), DiskFormat.RAW)
