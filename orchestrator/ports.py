@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -82,20 +81,6 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after this many seconds."""
-
-
-class Calendar(Protocol):
-    """The wall clock, which anybody may set at any time."""
-
-    @property
-    def boot(self) -> str:
-        """Which boot of the host this is: monotonic clocks of the same one can be compared."""
-
-    def wall(self) -> int:
-        """Return nanoseconds since 1970."""
-
-    def local(self) -> datetime:
-        """Return what a clock on the wall shows here, without a time zone."""
 
 
 class Processes(Protocol):

@@ -16,7 +16,7 @@ from orchestrator.core.requests import MoveGuest
 from orchestrator.core.timekeeping import Overdue
 from orchestrator.driver import NANOSECONDS, Driver
 from orchestrator.errors import OrchestratorError
-from orchestrator.ports import Calendar
+from orchestrator.wall_clock import Calendar
 
 SAVE_EVERY = 10 * NANOSECONDS
 """Nanoseconds between two times at which accounts are written down: what a crash forgets at most."""

@@ -14,11 +14,12 @@ from dataclasses import replace
 from orchestrator.core.account import Account, Moment
 from orchestrator.core.books import Books
 from orchestrator.core.explain import Explanation, Timetable, explain
+from orchestrator.core.foresight import foresee, room_makers
 from orchestrator.core.handover import Continue, Halt, Phase
 from orchestrator.core.locks import LockState
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal
-from orchestrator.core.plan import Plan, Request, StartGuest, decide, foresee, room_makers
+from orchestrator.core.plan import Plan, Request, StartGuest, decide
 from orchestrator.core.policy import Policy
 from orchestrator.core.sharing import Turn, Wait
 from orchestrator.core.snapshot import Known, Snapshot, Standing

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from orchestrator.host.calendar import HostCalendar
-from orchestrator.ports import Calendar
+from orchestrator.wall_clock import Calendar
 from tests.fakes.calendar import FakeCalendar
 from tests.fakes.clock import FakeClock
 

@@ -42,6 +42,7 @@ LAYERS = {
     "toml_trees": "config",
     "toml_lines": "config",
     "ports": "ports",
+    "wall_clock": "ports",
     "file_ports": "ports",
     "core": "core",
     "errors": "errors",
@@ -211,6 +212,7 @@ def forbidden() -> Iterator[tuple[str, str]]:
         "toml_lines": "*",
         "bench.place": "*",
         "ports": "ports",
+        "wall_clock": "ports",
         "core.model": "core",
         "errors": "errors",
     }

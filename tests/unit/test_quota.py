@@ -128,7 +128,7 @@ def test_what_was_used_comes_back_when_a_guest_ends_however_it_ends() -> None:
 
 def test_what_is_foreseen_is_what_would_be_decided() -> None:
     world = quota_world(limited(guests=2, starts_per_hour=3))
-    requests = [StartGuest(spec=spec(name), owner="ann") for name in "abcd"]
+    requests = [StartGuest(spec=spec(name), owner="ann", priority=0) for name in "abcd"]
     foreseen = world.scheduler.foresee(requests, 0)
     assert [admitted(outcome) for outcome in foreseen] == [True, True, False, False]
     assert foreseen == [world.ask(request) for request in requests]
