@@ -128,6 +128,7 @@ async def _enter(
         kept=launched.held if exclusive else (),
     )
     if exclusive:
+        running.ran = runs or live.metadata.paused or one.crashed  # else a start was cut short
         scheduler.adopt(known, launched.held, now(), running=runs)
         if seated is None or (seated.vcpus, seated.emulator) != (launched.vcpus, launched.emulator):
             launcher.move(running, launched)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator import wiring
+from orchestrator.cli import policy_runs
 from orchestrator.cli.options import JsonFlag, print_json, print_table
 
 if TYPE_CHECKING:
@@ -40,3 +41,12 @@ def _written(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"
     return jsonlib.dumps(value, ensure_ascii=False)
+
+
+for name, command in (
+    ("check", policy_runs.check),
+    ("plan", policy_runs.plan),
+    ("run", policy_runs.run),
+    ("cron", policy_runs.cron),
+):
+    app.command(name)(command)

@@ -21,11 +21,13 @@ class WriterLock:
 
     The file is never removed: two processes could lock two files of one name then. The lock ends with the process,
     however that ends, and no program started by it inherits it (O_CLOEXEC); a bare fork would, so its holder must not
-    make one. The file must be on this host's own disk or tmpfs.
+    make one. The file must be on this host's own disk or tmpfs. `what` is what only one of may run, in words.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "scheduler", remedy: str = "end it first") -> None:
         self._path = path
+        self._what = what
+        self._remedy = remedy
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -47,7 +49,9 @@ class WriterLock:
         except BlockingIOError:
             holder = _describe(os.pread(descriptor, _MOST_BYTES, 0))
             os.close(descriptor)
-            raise RefusedError(f"{self._path}: another scheduler runs on this host: {holder}; end it first") from None
+            raise RefusedError(
+                f"{self._path}: another {self._what} runs on this host: {holder}; {self._remedy}"
+            ) from None
         except OSError as error:
             os.close(descriptor)
             raise self._unusable(error) from None
@@ -62,7 +66,7 @@ class WriterLock:
             self._descriptor = None
 
     def _unusable(self, error: OSError) -> HostError:
-        return HostError(f"{self._path}: cannot be the scheduler's lock: {error.strerror}; give access or make room")
+        return HostError(f"{self._path}: cannot be the {self._what}'s lock: {error.strerror}; give access or make room")
 
 
 def _about_this_process() -> dict[str, object]:

@@ -20,11 +20,13 @@ from orchestrator.service.messages import (
     PREFIX,
     ErrorBody,
     MoveRequest,
+    PolicyRequest,
     ResizeRequest,
     StartRequest,
     encode_error,
 )
 from orchestrator.service.payload_api import payload_routes
+from orchestrator.service.policies import PolicyDesk
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
@@ -38,8 +40,16 @@ _NEWLINE = b"\n"
 class Api:
     """The routes. `log` is given a line for each defect; `peer` says who is at the other end of a connection."""
 
-    def __init__(self, desk: Desk, log: Callable[[str], None], peer: Callable[[socket.socket], Peer] = peer_of) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        log: Callable[[str], None],
+        peer: Callable[[socket.socket], Peer] = peer_of,
+        *,
+        policies: PolicyDesk,
+    ) -> None:
         self._desk = desk
+        self._policies = policies
         self._log = log
         self._peer = peer
 
@@ -64,6 +74,7 @@ class Api:
                 web.post(f"{one}/move", self._reseat(MoveRequest, desk.move)),
                 web.post(f"{one}/resize", self._reseat(ResizeRequest, desk.resize)),
                 web.get(f"{one}/explain", self._explain, allow_head=False),
+                web.post(f"{PREFIX}/policy", self._policy),
                 web.get(f"{PREFIX}/cores", self._cores, allow_head=False),
                 web.get(f"{PREFIX}/events", self._events, allow_head=False),
                 *payload_routes(desk.payloads, self._handles),
@@ -101,6 +112,10 @@ class Api:
         peer, wanted = self._caller(request), await _body(request, StartRequest)
         act = self._desk.foresee if wanted.dry_run else self._desk.start
         return _json(await act(peer, wanted))
+
+    async def _policy(self, request: web.Request) -> web.StreamResponse:
+        peer, wanted = self._caller(request), await _body(request, PolicyRequest)
+        return _json(await self._policies.apply(peer, wanted))
 
     async def _guests(self, request: web.Request) -> web.StreamResponse:
         return _json({"guests": self._desk.guests(self._caller(request))})

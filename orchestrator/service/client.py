@@ -20,6 +20,7 @@ from orchestrator.service.messages import (
     Definition,
     ErrorBody,
     MoveRequest,
+    PolicyRequest,
     ResizeRequest,
     StartRequest,
     decode_error,
@@ -50,6 +51,10 @@ class Client:
         """Start guests; return them, and the accelerators that were chosen. With `dry_run`: what would come of it."""
         body = msgspec.json.encode(StartRequest(tuple(definitions), count, dry_run))
         return await self._ask("POST", "guests", body)
+
+    async def policy(self, request: PolicyRequest) -> Any:
+        """Put a policy in force and have its guests run, or ask what would change; return what has."""
+        return await self._ask("POST", "policy", msgspec.json.encode(request))
 
     async def guests(self) -> Any:
         """Return the caller's guests, by name."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
+from orchestrator.core.desired import Present
 from orchestrator.core.lifecycle import State
-from orchestrator.core.model import Architecture
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.engine import Engine, Guest, RunningGuest
 from orchestrator.errors import OrchestratorError, OutcomeUnknownError, RefusedError, UsageError
 from orchestrator.ports import Clock
+from orchestrator.reconcile import present
 from orchestrator.service.callers import Peer
 from orchestrator.service.events import Events, Waited
 from orchestrator.service.messages import (
@@ -26,7 +26,6 @@ from orchestrator.service.messages import (
 from orchestrator.service.payload_desk import PayloadDesk, Use
 from orchestrator.service.views import (
     NANOSECONDS,
-    AcceleratorView,
     CoreView,
     ExplanationView,
     Foreseen,
@@ -41,32 +40,9 @@ from orchestrator.service.views import (
     view_guest,
     view_starting,
 )
+from orchestrator.service.wanted import Definitions, Wanted
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a start asks for, read and checked, and the accelerator of each architecture."""
-
-    guests: Sequence[Guest]
-    accelerators: Mapping[str, AcceleratorView]
-
-
-class Definitions(Protocol):
-    """Reads definitions and looks at the files they name."""
-
-    async def read(self, request: StartRequest, owner: str) -> Wanted:
-        """Return the guests of this owner, whose files he can open; raises UsageError with every fault."""
-
-    def pinned(self, owner: str) -> bool:
-        """Tell whether files are opened with this owner's rights, since the daemon's are others."""
-
-    def emulator(self, architecture: Architecture) -> str:
-        """Return the QEMU program for an architecture."""
-
-    def payload_quota(self, user: str) -> int:
-        """Return how many bytes of payloads a user may keep."""
 
 
 class Desk:
@@ -144,7 +120,7 @@ class Desk:
         wanted = await self._wanted(peer, request)
         names = [guest.spec.name for guest in wanted.guests]
         self._starting |= {guest.spec.name: guest for guest in wanted.guests}
-        await self._carry_out(self._start(wanted.guests), "start", ", ".join(names))
+        await self.carry_out(self._start(wanted.guests), "start", ", ".join(names))
         held = cores_by_holder(self._engine.holders())
         rows = tuple(
             view_guest(guest, self._engine.state(name), held.get(name, ()))
@@ -156,34 +132,34 @@ class Desk:
     async def stop(self, peer: Peer, name: str) -> None:
         """End a guest; fine if it has ended."""
         self._launched(peer, name)
-        await self._carry_out(self._engine.stop([name]), "stop", name)
+        await self.carry_out(self._engine.stop([name]), "stop", name)
 
     async def kill(self, peer: Peer, name: str) -> None:
         """End a guest's process at once; fine if it has ended."""
         self._launched(peer, name)
         if not self._has_ended(name):
-            await self._carry_out(self._engine.kill(name), "kill", name)
+            await self.carry_out(self._engine.kill(name), "kill", name)
 
     async def pause(self, peer: Peer, name: str) -> None:
         """Let a guest stand still until it is resumed."""
         self._living(peer, name)
-        await self._carry_out(self._engine.pause(name), "pause", name)
+        await self.carry_out(self._engine.pause(name), "pause", name)
 
     async def resume(self, peer: Peer, name: str) -> None:
         """Let a paused guest go on."""
         self._living(peer, name)
-        await self._carry_out(self._engine.resume(name), "resume", name)
+        await self.carry_out(self._engine.resume(name), "resume", name)
 
     async def move(self, peer: Peer, name: str, wanted: MoveRequest) -> GuestDetails:
         """Have an exclusive guest on other cores while it runs, and show it."""
         self._living(peer, name)
-        await self._carry_out(self._engine.move(name, wanted.cores), "move", name)
+        await self.carry_out(self._engine.move(name, wanted.cores), "move", name)
         return self.guest(peer, name)
 
     async def resize(self, peer: Peer, name: str, wanted: ResizeRequest) -> GuestDetails:
         """Give an exclusive guest more vCPUs, or fewer, while it runs, and show it."""
         self._living(peer, name)
-        await self._carry_out(self._engine.resize(name, wanted.vcpus), "resize", name)
+        await self.carry_out(self._engine.resize(name, wanted.vcpus), "resize", name)
         return self.guest(peer, name)
 
     async def restart(self, peer: Peer, name: str) -> None:
@@ -198,7 +174,7 @@ class Desk:
             by_policy=domain.by_policy,
             pinned=self._definitions.pinned(domain.owner),
         )
-        await self._carry_out(self._restart(name, again), "restart", name)
+        await self.carry_out(self._restart(name, again), "restart", name)
 
     async def remove(self, peer: Peer, name: str) -> None:
         """Forget a guest that has ended."""
@@ -212,6 +188,28 @@ class Desk:
         """Wait for what is being done, so long at most."""
         if self._acts:
             await asyncio.wait(self._acts, timeout=seconds)
+
+    # What policy runs do, for whoever the guests belong to.
+
+    def present(self) -> list[Present]:
+        """Return all guests that are known, those that are being started too."""
+        known = [
+            present(guest, self._engine.state(name))
+            for name, guest in self._engine.guests.items()
+            if name not in self._starting
+        ]
+        return known + [
+            Present(spec=guest.spec, owner=guest.owner, state=State.STARTING, by_policy=guest.by_policy)
+            for guest in self._starting.values()
+        ]
+
+    async def begin(self, guest: Guest) -> None:
+        """Start a guest for its owner."""
+        name = guest.spec.name
+        if name in self._starting:
+            raise RefusedError(f"{name}: is being started already")
+        self._starting[name] = guest
+        await self._start([guest])
 
     # What these have in common.
 
@@ -245,7 +243,7 @@ class Desk:
             self.events.add("restart failed", name, again.owner, why=str(error))
             raise
 
-    async def _carry_out(self, act: Coroutine[Any, Any, _T], what: str, names: str) -> _T:
+    async def carry_out(self, act: Coroutine[Any, Any, _T], what: str, names: str) -> _T:
         """Do something to its end, even if the caller leaves; he is told if it takes longer than he may wait."""
         task = asyncio.create_task(act)
         self._acts.add(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -66,6 +67,26 @@ class ResizeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Have so many vCPUs in an exclusive guest."""
 
     vcpus: int
+
+
+class DesiredGuests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """So many guests of a definition that are to run for their owner."""
+
+    definition: Definition
+    owner: str
+    count: int = 1
+
+
+class PolicyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Put a policy in force, given as its tables, and keep these guests running and none else that a policy run began.
+
+    `file` is what messages call it. With `dry_run` only say what would change.
+    """
+
+    file: str
+    policy: dict[str, Any]
+    guests: tuple[DesiredGuests, ...] = ()
+    dry_run: bool = False
 
 
 class ErrorBody(msgspec.Struct, frozen=True):

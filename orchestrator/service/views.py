@@ -103,6 +103,43 @@ class Foreseen(msgspec.Struct, frozen=True):
     accelerators: dict[str, AcceleratorView]
 
 
+class SettingView(msgspec.Struct, frozen=True):
+    """A value of the policy that becomes another one, by its dotted key; None where it is not there."""
+
+    key: str
+    before: object
+    after: object
+
+
+class ChangeView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done about a guest (``start``, ``stop``, ``replace``, or ``blocked``) and why.
+
+    If it has been tried in vain, `error` says why, and `exit_code` is that of the error's family.
+    """
+
+    what: str
+    guest: str
+    owner: str
+    why: str
+    error: str = ""
+    exit_code: int = 0
+
+
+class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy changes, or has changed: of its values, and of the guests.
+
+    `guests` is how many it wants. `kept` has a line for each value that could not be changed while guests go on.
+    """
+
+    file: str
+    dry_run: bool
+    scheduler: bool
+    guests: int
+    settings: tuple[SettingView, ...] = ()
+    changes: tuple[ChangeView, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
 class HolderView(msgspec.Struct, frozen=True, kw_only=True):
     """Who has cores that a guest waits for; `until` is in how many seconds its turn ends, None if it keeps them."""
 

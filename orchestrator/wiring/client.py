@@ -13,6 +13,7 @@ from orchestrator.wiring.site import read_file
 
 if TYPE_CHECKING:
     from orchestrator.service.client import Client
+    from orchestrator.service.messages import Definition
 
 _T = TypeVar("_T")
 
@@ -59,9 +60,7 @@ async def with_client(path: Path, ask: Callable[[Client], Coroutine[Any, Any, _T
 
 async def start(path: Path, specs: Sequence[Path], count: int, *, dry_run: bool = False) -> Any:
     """Start guests of these definitions, which are read here and judged by the daemon; or only ask what would come."""
-    from orchestrator.service.messages import Definition
-
-    definitions = [Definition(text=_text(spec), file=str(spec), directory=str(spec.resolve().parent)) for spec in specs]
+    definitions = [sent_definition(spec) for spec in specs]
     return await with_client(path, lambda client: client.start(definitions, count, dry_run=dry_run))
 
 
@@ -82,6 +81,13 @@ async def events(path: Path, since: int, *, follow: bool) -> AsyncIterator[Any]:
     async with Client(path) as client:
         async for event in client.events(since, follow=follow):
             yield event
+
+
+def sent_definition(spec: Path) -> Definition:
+    """Return a definition as the daemon is sent it; UsageError if it cannot be read."""
+    from orchestrator.service.messages import Definition
+
+    return Definition(text=_text(spec), file=str(spec), directory=str(spec.resolve().parent))
 
 
 def _text(spec: Path) -> str:

@@ -7,34 +7,30 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.core.lifecycle import State
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError
 from orchestrator.wiring.client import default_socket
-from orchestrator.wiring.definitions import accelerator_for, emulator_path, parse_guests, parse_guests_for, to_run
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
 from orchestrator.wiring.records import recording
-from orchestrator.wiring.site import guest_directories, load_policy, load_topology, user_name
+from orchestrator.wiring.sent import SentDefinitions
+from orchestrator.wiring.site import guest_directories, load_policy, load_topology
 
 if TYPE_CHECKING:
-    from orchestrator.config import ParsedGuest
-    from orchestrator.core.model import Architecture
     from orchestrator.core.orders import Notice
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine
-    from orchestrator.file_ports import FileOpener
     from orchestrator.host.notify import Notifier
     from orchestrator.host.realtime import AlarmClock, Collector
     from orchestrator.launch import Launcher
     from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
-    from orchestrator.service.desk import Desk, Wanted
-    from orchestrator.service.messages import StartRequest
+    from orchestrator.service.desk import Desk
 
 NANOSECONDS = 1_000_000_000
 
@@ -77,7 +73,10 @@ class Daemon:
         self.notifier.reloading()
         try:
             policy = load_policy(path)
-            how = self._take(policy)
+            how = "nothing has changed"
+            if policy != self.policy:
+                kept = self.take(policy)
+                how = f"in force, but for {len(kept)} that stay" if kept else "in force"
         except OrchestratorError as error:
             for line in error.lines():
                 self.tell(line)
@@ -86,14 +85,18 @@ class Daemon:
         self.desk.events.add("policy", why=f"{path}: {how}")
         self.notifier.ready(_status(self.engine))
 
-    def _take(self, policy: Policy) -> str:
-        if policy == self.engine.policy:
-            return "nothing has changed"
+    @property
+    def policy(self) -> Policy:
+        """The policy that is in force."""
+        return self.engine.policy
+
+    def take(self, policy: Policy) -> tuple[str, ...]:
+        """Put another policy in force; return a line for each value that cannot be changed while guests go on."""
         kept = self.engine.reload(policy)
         self.settings.policy = self.definitions.policy = self.engine.policy
         for line in kept:
             self.tell(line)
-        return f"in force, but for {len(kept)} that stay" if kept else "in force"
+        return kept
 
 
 async def serve(settings: Settings, tell: Tell) -> None:
@@ -168,6 +171,7 @@ def _accounting(policy: Policy, recorder: Recorder, now: int, tell: Tell) -> Acc
 async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None:
     from orchestrator.config import decode_guest
     from orchestrator.service.api import Api
+    from orchestrator.service.policies import PolicyDesk
     from orchestrator.service.server import serving
 
     engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
@@ -181,7 +185,8 @@ async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None
     ended = _signals(daemon)
     path = daemon.settings.socket or default_socket()
     async with _going(engine) as running:
-        application = Api(desk, tell).application()
+        policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
+        application = Api(desk, tell, policies=policies).application()
         housekeeping = [asyncio.create_task(collector.run()), asyncio.create_task(_look(engine, tell))]
         try:
             async with serving(application, path):
@@ -275,44 +280,3 @@ def _directories() -> Path:
         path.mkdir(exist_ok=True)
         path.chmod(mode)
     return runtime
-
-
-class SentDefinitions:
-    """Definitions as callers send them; what they name is opened with the rights of who is to own the guests."""
-
-    def __init__(self, policy: Policy, opener: FileOpener) -> None:
-        self.policy = policy
-        self._opener = opener
-
-    async def read(self, request: StartRequest, owner: str) -> Wanted:
-        """Return the guests of this owner; raises UsageError with every fault."""
-        for each in request.definitions:
-            if not Path(each.directory).is_absolute():
-                raise UsageError(f"{each.file}: the directory {each.directory[:60]!r} is not an absolute path")
-        sources = [(each.text.encode(), each.file, each.directory) for each in request.definitions]
-        if self.pinned(owner):
-            parsed = await parse_guests_for(sources, owner, self._opener)
-        else:
-            parsed = await asyncio.to_thread(parse_guests, sources, owner)
-        return await asyncio.to_thread(self._to_run, parsed, request.count, owner)
-
-    def pinned(self, owner: str) -> bool:
-        """Tell whether files are opened with this owner's rights: not if he may do what this process may."""
-        return owner not in {user_name(0), user_name(os.geteuid())}
-
-    def _to_run(self, parsed: Sequence[ParsedGuest], count: int, owner: str) -> Wanted:
-        from orchestrator.service.desk import Wanted
-        from orchestrator.service.views import AcceleratorView
-
-        architectures = sorted({guest.spec.architecture for guest in parsed})
-        choices = {architecture: accelerator_for(architecture, self.policy) for architecture in architectures}
-        guests = to_run(parsed, count, choices, owner, pinned=self.pinned(owner))
-        return Wanted(guests, {arch: AcceleratorView(each.accelerator, each.why) for arch, each in choices.items()})
-
-    def payload_quota(self, user: str) -> int:
-        """Return how many bytes of payloads a user may keep."""
-        return self.policy.payload_quota(user)
-
-    def emulator(self, architecture: Architecture) -> str:
-        """Return the QEMU program for an architecture."""
-        return emulator_path(architecture)

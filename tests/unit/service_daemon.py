@@ -14,17 +14,20 @@ from orchestrator.core.discovery import discover
 from orchestrator.core.model import Architecture
 from orchestrator.core.orders import Notice
 from orchestrator.core.policy import Policy
+from orchestrator.core.policy_change import take_over
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.engine import Engine, Guest
 from orchestrator.errors import InvalidFileError, InvalidFilesError, OrchestratorError
 from orchestrator.service.api import Api
 from orchestrator.service.callers import Peer
 from orchestrator.service.client import Client
-from orchestrator.service.desk import Desk, Wanted
+from orchestrator.service.desk import Desk
 from orchestrator.service.events import Events
 from orchestrator.service.messages import Definition, StartRequest
+from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.server import serving
 from orchestrator.service.views import AcceleratorView
+from orchestrator.service.wanted import Wanted
 from tests.fakes.engine import going, launcher_on
 from tests.fakes.host import FakeHost, Faults
 
@@ -76,6 +79,17 @@ class FakeDefinitions:
 
 
 @dataclass
+class FakeKeeper:
+    """Keeps a policy; the cores that it reserves stay those of the first one."""
+
+    policy: Policy = field(default_factory=Policy)
+
+    def take(self, policy: Policy) -> tuple[str, ...]:
+        self.policy, kept = take_over(self.policy, policy)
+        return kept
+
+
+@dataclass
 class Daemon:
     """What a test needs of it; `caller` is who calls next, `log` what it has complained of."""
 
@@ -113,6 +127,7 @@ async def daemon_on(
     desk: type[Desk] = Desk,
     engine_type: type[Engine] = Engine,
     peer: Callable[[Any], Peer] | None = None,
+    keeper: FakeKeeper | None = None,
     **options: Any,
 ) -> AsyncIterator[Daemon]:
     """Serve in `directory`; callers are who `Daemon.caller` is, unless `peer` looks for itself."""
@@ -128,7 +143,8 @@ async def daemon_on(
     path = directory / "socket"
     async with Client(path) as client, going(engine):
         daemon = Daemon(host, engine, served, definitions, client, path)
-        api = Api(served, daemon.log.append, peer or (lambda _: daemon.caller))
+        policies = PolicyDesk(served, engine, definitions, keeper or FakeKeeper())
+        api = Api(served, daemon.log.append, peer or (lambda _: daemon.caller), policies=policies)
         async with serving(api.application(), path):
             yield daemon
             served.events.close()

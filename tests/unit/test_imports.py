@@ -31,6 +31,7 @@ LAYERS = {
     "admission": "engine",
     "launch": "engine",
     "quotas": "engine",
+    "reconcile": "engine",
     "recorder": "engine",
     "reseating": "engine",
     "together": "engine",

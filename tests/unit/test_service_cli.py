@@ -181,3 +181,46 @@ def test_an_exclusive_guest_is_moved_and_refused_with_the_reason(terminal: Termi
     code, _, said = terminal("resize", "web", "--vcpus", "2")
     assert (code, said) == (3, "web: vCPUs: wanted 2, available 1; its definition has no max_vcpus\n")
     assert terminal("move", "ghost")[0] == 2
+
+
+def policy_of(terminal: Terminal, *guests: str) -> str:
+    """Write a policy that wants these guests."""
+    (terminal.directory / "guest.elf").touch()
+    path = terminal.directory / "p.toml"
+    path.write_text("".join(f'[[guest]]\ndefinition = "{guest}.toml"\nowner = "ann"\n' for guest in guests))
+    terminal.write(*guests)
+    return str(path)
+
+
+def test_a_policy_is_planned_run_and_then_nothing_is_left_to_do(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_RUNTIME_DIR", str(terminal.directory / "r"))
+    path = policy_of(terminal, "web", "db")
+    assert terminal("policy", "plan", path) == (
+        10,
+        "start db of ann: it is not there\nstart web of ann: it is not there\n",
+        "",
+    )
+    assert terminal.daemon.host.trace == []
+    assert terminal.says("policy", "run", path) == [f"policy run {path}: 2 started; 2 guests wanted"]
+    assert terminal.says("policy", "run", path) == [f"policy run {path}: nothing to do; 2 guests wanted"]
+    assert terminal.says("policy", "plan", path) == [f"{path}: nothing to do; 2 guests as wanted"]
+    assert terminal.json("policy", "plan", path)["changes"] == []
+    Path(policy_of(terminal, "web")).write_text(Path(path).read_text() + "[cores]\nshared_floor = 1\n")
+    code, out, _ = terminal("policy", "plan", path)
+    assert (code, out.splitlines()[0]) == (10, "set cores.shared_floor: 0 -> 1")
+    told = terminal.json("policy", "run", path)
+    assert [(each["what"], each["guest"]) for each in told["changes"]] == [("stop", "db")]
+    assert [guest["name"] for guest in terminal.json("ps")["guests"] if guest["state"] == "running"] == ["web"]
+
+
+def test_a_policy_run_says_what_could_not_be_had_and_ends_with_its_code(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_RUNTIME_DIR", str(terminal.directory / "r"))
+    path = policy_of(terminal, "web", "db")
+    (terminal.directory / "db.toml").write_text(definition("db", vcpus=9))
+    code, out, err = terminal("policy", "run", path)
+    assert (code, out) == (3, f"policy run {path}: 1 started, 1 failed; 2 guests wanted\n")
+    assert err.startswith("nothing was started: db: ")

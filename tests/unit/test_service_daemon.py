@@ -13,7 +13,8 @@ from orchestrator.host.notify import Notifier
 from orchestrator.host.opening import UserFiles
 from orchestrator.service.desk import Desk
 from orchestrator.service.events import Events
-from orchestrator.wiring.service import Daemon, SentDefinitions, Settings, farewell
+from orchestrator.wiring.sent import SentDefinitions
+from orchestrator.wiring.service import Daemon, Settings, farewell
 from orchestrator.wiring.site import load_policy
 from tests.fakes.engine import engine_on, going, guest, launcher_on
 from tests.fakes.host import FakeHost
