@@ -193,8 +193,11 @@ class GuestFiles(Protocol):
     def discard(self, name: str) -> None:
         """Remove what only a running guest needs, pins among it; the serial log stays."""
 
-    def serial_log(self, name: str, start: int = 0) -> SerialText:
-        """Return what the serial port has printed from byte `start` on, without what has been taken out of the log."""
+    def serial_log(self, name: str, start: int = 0, most: int = -1) -> SerialText:
+        """Return what the serial port has printed from byte `start` on, without what has been taken out of the log.
+
+        At most `most` bytes are returned, unless that is negative.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

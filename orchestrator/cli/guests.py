@@ -14,6 +14,7 @@ from orchestrator.cli.options import (
     JsonFlag,
     PolicyFile,
     Socket,
+    User,
     connect_to,
     guest_names,
     print_json,
@@ -43,9 +44,15 @@ def xml(
         typer.echo(text, nl=False)
 
 
-def ps(connect: Connect = None, policy: PolicyFile = None, socket: Socket = None, json: JsonFlag = False) -> None:
+def ps(
+    connect: Connect = None,
+    policy: PolicyFile = None,
+    user: User = None,
+    socket: Socket = None,
+    json: JsonFlag = False,
+) -> None:
     """Show the guests that run here, whoever started them; the daemon shows those that have ended too."""
-    guests = _rows(connect, policy, socket)
+    guests = _rows(connect, policy, user, socket)
     if json:
         print_json({"guests": guests})
         return
@@ -56,15 +63,22 @@ def ps(connect: Connect = None, policy: PolicyFile = None, socket: Socket = None
     )
 
 
-def _rows(connect: str | None, policy: Path | None, socket: Path | None) -> list[Any]:
-    daemon = None if connect else wiring.client.find(socket)
+def _rows(connect: str | None, policy: Path | None, user: str | None, socket: Path | None) -> list[Any]:
+    daemon = _daemon(connect, user, socket)
     if daemon is not None:
-        rows: list[Any] = run_async(wiring.client.with_client(daemon, lambda client: client.guests()))
+        rows: list[Any] = run_async(wiring.client.with_client(daemon, lambda client: client.guests(), user))
         return rows
     from orchestrator.cli.describe import describe_guest
 
     domains = run_async(wiring.guests.live_domains(connect_to(connect, policy)))
     return [describe_guest(domain, wiring.guests.cpu_seconds(domain)) for domain in domains]
+
+
+def _daemon(connect: str | None, user: str | None, socket: Path | None) -> Path | None:
+    """Return the socket of the daemon, None if none runs or is to be asked; nobody else knows of users."""
+    if user is not None:
+        return wiring.client.require(socket, "--user")
+    return None if connect else wiring.client.find(socket)
 
 
 def cores(connect: Connect = None, policy: PolicyFile = None, socket: Socket = None, json: JsonFlag = False) -> None:
@@ -94,27 +108,51 @@ def _holder(row: Any) -> str:
 def logs(
     guest: GuestName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it prints more, until Ctrl-C.")] = False,
+    socket: Socket = None,
     json: JsonFlag = False,
 ) -> None:
     """Print what a guest's serial port has printed; also after it ended, until a guest of that name starts anew."""
-    if json:
-        text = b"".join(wiring.serial.serial_pieces(guest, follow=False)).decode("utf-8", "replace")
-        print_json({"name": guest, "lines": text.splitlines()})
-        return
-    try:
-        for piece in wiring.serial.serial_pieces(guest, follow=follow):
+    daemon = _keeper(guest, socket)
+    pieces: list[bytes] = []
+
+    async def ask(path: Path) -> None:
+        async for piece in wiring.client.log(path, guest, follow=follow and not json):
+            take(piece)
+
+    def take(piece: bytes) -> None:
+        if json:
+            pieces.append(piece)
+        else:
             typer.echo(piece, nl=False)
+
+    try:
+        if daemon is not None:
+            run_async(ask(daemon))
+        else:
+            for piece in wiring.serial.serial_pieces(guest, follow=follow and not json):
+                take(piece)
     except KeyboardInterrupt:
         raise typer.Exit from None
-
-
-def console(guest: GuestName, json: JsonFlag = False) -> None:
-    """Attach this terminal to a guest's serial port; Ctrl-] leaves. With --json, print where its socket is."""
-    socket = wiring.serial.serial_socket(guest)
     if json:
-        print_json({"name": guest, "socket": str(socket)})
+        print_json({"name": guest, "lines": b"".join(pieces).decode("utf-8", "replace").splitlines()})
+
+
+def console(guest: GuestName, socket: Socket = None, json: JsonFlag = False) -> None:
+    """Attach this terminal to a guest's serial port; Ctrl-] leaves. With --json, print where its socket is."""
+    daemon = _keeper(guest, socket)
+    if daemon is not None and not json:
+        run_async(wiring.client.console(daemon, guest))
         return
-    wiring.serial.attach_console(socket)
+    port = wiring.serial.serial_socket(guest)
+    if json:
+        print_json({"name": guest, "socket": str(port)})
+    else:
+        wiring.serial.attach_console(port)
+
+
+def _keeper(guest: str, socket: Path | None) -> Path | None:
+    """Return the daemon that has what a guest prints; None if it can be read here, or nobody else has it."""
+    return None if socket is None and wiring.serial.is_here(guest) else wiring.client.find(socket)
 
 
 def stop(
@@ -122,6 +160,7 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="All guests.")] = False,
     connect: Connect = None,
     policy: PolicyFile = None,
+    user: User = None,
     socket: Socket = None,
     json: JsonFlag = False,
 ) -> None:
@@ -129,13 +168,13 @@ def stop(
     names = set(guests or ())
     if bool(names) == everything:
         raise UsageError("stop: name guests, or give --all; `orchestrator ps` lists them")
-    daemon = None if connect else wiring.client.find(socket)
+    daemon = _daemon(connect, user, socket)
     if daemon is None:
         end_here("stop", "stopped", names, connect, policy, json)
         return
-    known = run_async(wiring.client.with_client(daemon, lambda client: client.guests()))
+    known = run_async(wiring.client.with_client(daemon, lambda client: client.guests(), user))
     chosen = [guest["name"] for guest in known if guest["state"] != "stopped"] if everything else sorted(names)
-    run_async(wiring.client.act(daemon, "stop", chosen))
+    run_async(wiring.client.act(daemon, "stop", chosen, user))
     _print_ended("stopped", chosen, json)
 
 

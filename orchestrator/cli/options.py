@@ -26,6 +26,9 @@ Socket = Annotated[
 ]
 
 
+User = Annotated[str | None, typer.Option("--user", help="Act for this user, as members of the admin group may.")]
+
+
 def guest_names(incomplete: str) -> list[str]:
     """Complete the name of a guest that runs here, for the shell."""
     try:

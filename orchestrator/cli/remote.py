@@ -18,6 +18,7 @@ from orchestrator.cli.options import (
     JsonFlag,
     PolicyFile,
     Socket,
+    User,
     print_json,
     run_async,
 )
@@ -30,12 +31,13 @@ def start(
         bool,
         typer.Option("--dry-run", help="Only say what would happen; exit code 3 if it would be refused."),
     ] = False,
+    user: User = None,
     socket: Socket = None,
     json: JsonFlag = False,
 ) -> None:
     """Start guests under the daemon, all or none; they go on until they are stopped."""
     path = wiring.client.require(socket, "start")
-    started = run_async(wiring.client.start(path, specs, count, dry_run=dry_run))
+    started = run_async(wiring.client.start(path, specs, count, dry_run=dry_run, user=user))
     for architecture, choice in started["accelerators"].items():
         typer.echo(f"{architecture}: {choice['accelerator']}, since {choice['why']}", err=True)
     if json:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import select
 import socket
 import sys
 import termios
+import threading
 import tty
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.errors import FailedError, UsageError
 
-_LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
+LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
 
 
 def attach(path: Path) -> None:
@@ -29,16 +31,76 @@ def attach(path: Path) -> None:
         except (FileNotFoundError, ConnectionRefusedError):
             raise UsageError(f"{path}: no guest listens there; `orchestrator ps` shows which run") from None
         descriptor = sys.stdin.fileno()
-        if not os.isatty(descriptor):
+        with raw_terminal(descriptor):
             _copy(port, descriptor)
-            return
-        sys.stderr.write("attached; Ctrl-] leaves\n")
-        before = termios.tcgetattr(descriptor)
+
+
+@asynccontextmanager
+async def attached(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect to the serial socket, for somebody who is elsewhere; raises as `attach` does."""
+    with _alone(path.parent):
         try:
-            tty.setraw(descriptor)
-            _copy(port, descriptor)
+            reader, writer = await asyncio.open_unix_connection(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise UsageError(f"{path.parent.name}: has no serial port to attach to now") from None
+        try:
+            yield reader, writer
         finally:
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+async def carry(printed: AsyncIterator[bytes], send: Callable[[bytes], Awaitable[object]]) -> None:
+    """Copy between the terminal and a guest that is elsewhere, until Ctrl-], the end of input, or the guest's end."""
+    descriptor, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+
+    async def show() -> None:
+        async for data in printed:
+            await loop.run_in_executor(None, os.write, sys.stdout.fileno(), data)
+
+    async def type_() -> None:
+        typed: asyncio.Queue[bytes] = asyncio.Queue()
+        threading.Thread(target=_read_all, args=(descriptor, loop, typed), daemon=True).start()
+        while data := await typed.get():
+            before, leave, _ = data.partition(LEAVE)
+            if before:
+                await send(before)
+            if leave:
+                return
+
+    with raw_terminal(descriptor):
+        ends = {asyncio.create_task(show()), asyncio.create_task(type_())}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+        finally:
+            for each in ends:
+                each.cancel()
+
+
+def _read_all(descriptor: int, loop: asyncio.AbstractEventLoop, typed: asyncio.Queue[bytes]) -> None:
+    """Read what is typed to its end, in a thread that nobody waits for: not every input can be waited for otherwise."""
+    with suppress(OSError, RuntimeError):  # the loop may have ended meanwhile
+        while data := os.read(descriptor, 1024):
+            loop.call_soon_threadsafe(typed.put_nowait, data)
+        loop.call_soon_threadsafe(typed.put_nowait, b"")
+
+
+@contextmanager
+def raw_terminal(descriptor: int) -> Iterator[None]:
+    """Pass on what is typed as it is, if this is a terminal, and say how to leave; as before afterwards."""
+    if not os.isatty(descriptor):
+        yield
+        return
+    sys.stderr.write("attached; Ctrl-] leaves\n")
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setraw(descriptor)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 @contextmanager
@@ -68,7 +130,7 @@ def _copy(port: socket.socket, descriptor: int) -> None:
             os.write(sys.stdout.fileno(), data)
         if descriptor in ready:
             typed = os.read(descriptor, 1024)
-            before, leave, _ = typed.partition(_LEAVE)
+            before, leave, _ = typed.partition(LEAVE)
             port.sendall(before)
             if leave or not typed:
                 return

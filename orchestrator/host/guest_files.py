@@ -77,13 +77,13 @@ class GuestDirectories:
                 _unpin(entry)
                 entry.unlink(missing_ok=True)  # QEMU removes its sockets itself as it ends
 
-    def serial_log(self, name: str, start: int = 0) -> SerialText:
+    def serial_log(self, name: str, start: int = 0, most: int = -1) -> SerialText:
         """Return what the serial port has printed from byte `start` on, without what has been taken out of the log."""
         try:
             with (Path(self.directory(name)) / "serial.log").open("rb") as log:
                 # The chores take the old part of a long log out of memory: a hole is left, and nothing is in it.
                 log.seek(os.lseek(log.fileno(), start, os.SEEK_DATA))
-                text = log.read()
+                text = log.read(most)
                 return SerialText(text, log.tell())
         except FileNotFoundError:
             return SerialText(b"", start)

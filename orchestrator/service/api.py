@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -11,13 +12,15 @@ import msgspec
 from aiohttp import web
 
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.service import streams
 from orchestrator.service.callers import Peer, peer_of
 from orchestrator.service.desk import Act, Desk
-from orchestrator.service.events import Event
+from orchestrator.service.door import Door
 from orchestrator.service.messages import (
     DEFECT,
     MOST_BODY,
-    PREFIX,
+    USER,
+    Done,
     ErrorBody,
     MoveRequest,
     PolicyRequest,
@@ -25,8 +28,11 @@ from orchestrator.service.messages import (
     StartRequest,
     encode_error,
 )
-from orchestrator.service.payload_api import payload_routes
+from orchestrator.service.openapi import description
+from orchestrator.service.payload_api import payload_handlers
 from orchestrator.service.policies import PolicyDesk
+from orchestrator.service.routes import ROUTES, Cores, Guests
+from orchestrator.service.serials import SerialDesk
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
@@ -34,7 +40,9 @@ _T = TypeVar("_T")
 BODY_LIMIT = 10.0
 """Seconds in which the body of a request must have come."""
 
+_CALLER = web.RequestKey("caller", Peer)  # who asks
 _NEWLINE = b"\n"
+_READS = ("GET",)
 
 
 class Api:
@@ -43,49 +51,58 @@ class Api:
     def __init__(
         self,
         desk: Desk,
+        door: Door,
         log: Callable[[str], None],
+        version: str = "0",
         peer: Callable[[socket.socket], Peer] = peer_of,
         *,
         policies: PolicyDesk,
+        serials: SerialDesk,
     ) -> None:
         self._desk = desk
+        self._door = door
         self._policies = policies
+        self._serials = serials
         self._log = log
+        self._version = version
         self._peer = peer
 
     def application(self) -> web.Application:
         """Return the application, to be served on a Unix socket."""
         application = web.Application(middlewares=[self._answer], client_max_size=MOST_BODY)
-        desk, one = self._desk, f"{PREFIX}/guests/{{name}}"
+        desk = self._desk
         acts: dict[str, Act] = {
             "stop": desk.stop,
             "kill": desk.kill,
             "pause": desk.pause,
             "resume": desk.resume,
             "restart": desk.restart,
+            "remove": desk.remove,
         }
-        application.add_routes(
-            [
-                web.post(f"{PREFIX}/guests", self._start),
-                web.get(f"{PREFIX}/guests", self._guests, allow_head=False),
-                web.get(one, self._guest, allow_head=False),
-                web.delete(one, self._act(desk.remove)),
-                *(web.post(f"{one}/{word}", self._act(act)) for word, act in acts.items()),
-                web.post(f"{one}/move", self._reseat(MoveRequest, desk.move)),
-                web.post(f"{one}/resize", self._reseat(ResizeRequest, desk.resize)),
-                web.get(f"{one}/explain", self._explain, allow_head=False),
-                web.post(f"{PREFIX}/policy", self._policy),
-                web.get(f"{PREFIX}/cores", self._cores, allow_head=False),
-                web.get(f"{PREFIX}/events", self._events, allow_head=False),
-                *payload_routes(desk.payloads, self._handles),
-            ]
-        )
+        handlers: dict[str, Handler] = {
+            "start": self._start,
+            "guests": self._guests,
+            "guest": self._guest,
+            "explain": self._explain,
+            "cores": self._cores,
+            "events": self._events,
+            "log": self._read_log,
+            "console": self._console,
+            "openapi": self._openapi,
+            "policy": self._policy,
+            "move": self._reseat(MoveRequest, desk.move),
+            "resize": self._reseat(ResizeRequest, desk.resize),
+            **{word: self._act(act) for word, act in acts.items()},
+            **payload_handlers(desk.payloads, self._handles),
+        }
+        application.add_routes([web.route(each.method, each.path, handlers[each.name]) for each in ROUTES])
         return application
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a handler answer; whatever it raises becomes an answer too."""
+        """Let a handler answer those who are let in; whatever is raised becomes an answer too."""
         try:
+            await self._admit(request)
             return await handler(request)
         except OrchestratorError as error:
             status, body = encode_error(error)
@@ -100,46 +117,57 @@ class Api:
             line = f"a defect in orchestrator: {request.method} {request.path}: {type(defect).__name__}: {defect}"
             self._log(line)
             status, body = 500, ErrorBody(DEFECT, (line,), 1)
-        return _json(body, status)
+        answer = _json(body, status)
+        if body.retry_after is not None:
+            answer.headers["Retry-After"] = str(math.ceil(body.retry_after))
+        return answer
 
-    def _caller(self, request: web.Request) -> Peer:
+    async def _admit(self, request: web.Request) -> None:
         connection = None if request.transport is None else request.transport.get_extra_info("socket")
         if connection is None:
             raise ConnectionResetError
-        return self._peer(connection)
+        peer, wanted = self._peer(connection), request.query.get(USER)
+        caller = await self._door.admit(peer, wanted)
+        request[_CALLER] = caller
+        if caller.by and request.method not in _READS:
+            why = f"by {caller.by}: {request.method} {request.path}"
+            self._desk.events.add("acted for", owner=caller.user, why=why)
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
-        peer, wanted = self._caller(request), await _body(request, StartRequest)
+        wanted = await _body(request, StartRequest)
         act = self._desk.foresee if wanted.dry_run else self._desk.start
-        return _json(await act(peer, wanted))
+        return _json(await act(_caller(request), wanted))
 
     async def _policy(self, request: web.Request) -> web.StreamResponse:
-        peer, wanted = self._caller(request), await _body(request, PolicyRequest)
+        peer, wanted = _caller(request), await _body(request, PolicyRequest)
         return _json(await self._policies.apply(peer, wanted))
 
     async def _guests(self, request: web.Request) -> web.StreamResponse:
-        return _json({"guests": self._desk.guests(self._caller(request))})
+        return _json(Guests(self._desk.guests(_caller(request))))
 
     async def _guest(self, request: web.Request) -> web.StreamResponse:
-        return _json(self._desk.guest(self._caller(request), request.match_info["name"]))
+        return _json(self._desk.guest(_caller(request), request.match_info["name"]))
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
-        return _json(self._desk.explain(self._caller(request), request.match_info["name"]))
+        return _json(self._desk.explain(_caller(request), request.match_info["name"]))
 
     async def _cores(self, request: web.Request) -> web.StreamResponse:
-        return _json({"cores": self._desk.cores(self._caller(request))})
+        return _json(Cores(self._desk.cores(_caller(request))))
+
+    async def _openapi(self, _request: web.Request) -> web.StreamResponse:
+        return _json(description(self._version))
 
     def _act(self, act: Act) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             name = request.match_info["name"]
-            await act(self._caller(request), name)
-            return _json({"name": name})
+            await act(_caller(request), name)
+            return _json(Done(name))
 
         return handle
 
     def _reseat(self, body: type[_T], ask: Callable[[Peer, str, _T], Awaitable[object]]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            peer, wanted = self._caller(request), await _body(request, body)
+            peer, wanted = _caller(request), await _body(request, body)
             return _json(await ask(peer, request.match_info["name"], wanted))
 
         return handle
@@ -148,27 +176,38 @@ class Api:
         """Return what answers a caller with what `ask` says, given the request's body if it has one."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            peer = self._caller(request)
+            peer = _caller(request)
             return _json(await ask(peer, None if body is None else await _body(request, body)))
 
         return handle
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Write events as lines of JSON, as fast as the caller takes them."""
-        peer, since, follow = self._caller(request), _number(request, "since"), _number(request, "follow") == 1
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        async for piece in self._desk.events.read(since, follow=follow):
-            lines = [
-                msgspec.json.encode(each) + _NEWLINE
-                for each in piece
-                if not isinstance(each, Event) or peer.may_do_everything or peer.sees(each.owner)
-            ]
-            if lines:
-                await response.write(b"".join(lines))
-            await asyncio.sleep(0)  # a reader with much to catch up on lets the scheduler in between
-        await response.write_eof()
-        return response
+        since, follow = _number(request, "since"), _number(request, "follow") == 1
+        caller = _caller(request)
+
+        def shown(owner: str) -> bool:
+            self._door.require_no_ban(caller.user)
+            return caller.sees(owner)
+
+        return await streams.events(request, self._desk.events.read(since, follow=follow), shown)
+
+    async def _read_log(self, request: web.Request) -> web.StreamResponse:
+        caller, name = _caller(request), request.match_info["name"]
+        start, follow = _number(request, "start"), _number(request, "follow") == 1
+        read = self._serials.log(caller, name)
+
+        def goes_on() -> bool:
+            self._door.require_no_ban(caller.user)
+            return follow and self._serials.prints(caller, name)
+
+        return await streams.log(request, read, start, goes_on)
+
+    async def _console(self, request: web.Request) -> web.StreamResponse:
+        return await streams.console(request, self._serials.console(_caller(request), request.match_info["name"]))
+
+
+def _caller(request: web.Request) -> Peer:
+    return request[_CALLER]
 
 
 def _json(value: object, status: int = 200) -> web.Response:
@@ -188,6 +227,6 @@ async def _body(request: web.Request, kind: type[_T]) -> _T:
 
 def _number(request: web.Request, key: str) -> int:
     text = request.query.get(key, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (text.isascii() and text.isdigit() and len(text) < 19):  # 63 bits, as a file's offset has
         raise UsageError(f"{key}={text[:40]!r} is not possible; it is a number, 0 or more")
     return int(text)

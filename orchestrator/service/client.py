@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,27 +19,35 @@ from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownErro
 from orchestrator.service.messages import (
     ACT_LIMIT,
     PREFIX,
+    USER,
     Definition,
     ErrorBody,
     MoveRequest,
     PolicyRequest,
     ResizeRequest,
     StartRequest,
+    TooManyError,
     decode_error,
 )
 from orchestrator.service.payload_desk import AddRequest, Reference
 
 _CONNECT_LIMIT = 10.0
 _ANSWER_LIMIT = 30.0
+_PATIENCE = 30.0  # seconds for which it is asked again
+_MOST_CONNECTIONS = 16
 _SLACK = 30.0  # the daemon gives up on an act first, and can say more about it
 
 
 class Client:
-    """A connection to the daemon that listens at `path`; for use with ``async with``."""
+    """A connection to the daemon that listens at `path`; for use with ``async with``.
 
-    def __init__(self, path: Path) -> None:
+    Whoever may acts for `user`. A request for which the daemon has no time yet is made again when it says so.
+    """
+
+    def __init__(self, path: Path, user: str | None = None) -> None:
         self._path = path
-        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)))
+        self._for = {} if user is None else {USER: user}
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=_MOST_CONNECTIONS))
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,22 +120,58 @@ class Client:
 
     async def events(self, since: int, *, follow: bool) -> AsyncIterator[Any]:
         """Yield events after number `since`, with `follow` those that come until the daemon ends."""
-        url = f"http://orchestrator{PREFIX}/events?since={since}&follow={int(follow)}"
+        async with self._streaming("events", since=since, follow=int(follow)) as content:
+            async for line in content:
+                yield json.loads(line)
+
+    async def log(self, name: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """Yield what a guest has printed on its serial port, piece by piece; with `follow` what comes too."""
+        async with self._streaming(f"{_path(name)}/log", follow=int(follow)) as content:
+            async for piece in content.iter_any():
+                yield piece
+
+    @contextlib.asynccontextmanager
+    async def console(self, name: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Attach to a guest's serial port."""
+        url = f"http://orchestrator{PREFIX}/{_path(name)}/console"
+        try:
+            # A refusal is no WebSocket: it is asked for as what it is.
+            async with self._session.ws_connect(url, params=self._for, max_msg_size=0) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError:
+            await self._ask("GET", f"{_path(name)}/console")  # which says why
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._silent(error) from None
+
+    @contextlib.asynccontextmanager
+    async def _streaming(self, path: str, **query: int) -> AsyncIterator[aiohttp.StreamReader]:
+        url = f"http://orchestrator{PREFIX}/{path}"
         limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_LIMIT)
         try:
-            async with self._session.get(url, timeout=limit) as response:
+            async with self._session.get(url, params={**query, **self._for}, timeout=limit) as response:
                 await _require_success(response)
-                async for line in response.content:
-                    yield json.loads(line)
+                yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._silent(error) from None
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """Ask, and ask again while the daemon says when it will have time, for a while."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._ask_once(method, path, body)
+            except TooManyError as error:
+                if time.monotonic() + error.retry_after > deadline:
+                    raise
+                await asyncio.sleep(error.retry_after)
+
+    async def _ask_once(self, method: str, path: str, body: bytes | None) -> Any:
         acts = body is not None
         limit = aiohttp.ClientTimeout(total=ACT_LIMIT + _SLACK if acts else _ANSWER_LIMIT, sock_connect=_CONNECT_LIMIT)
         url = f"http://orchestrator{PREFIX}/{path}"
         try:
-            async with self._session.request(method, url, data=body, timeout=limit) as response:
+            async with self._session.request(method, url, data=body, params=self._for, timeout=limit) as response:
                 await _require_success(response)
                 return json.loads(await response.read())
         except aiohttp.ClientConnectorError as error:

@@ -49,7 +49,12 @@ class Desk:
     """Takes what callers ask, one guest at a time or several, and lets each touch only what is his."""
 
     def __init__(
-        self, engine: Engine, definitions: Definitions, events: Events, clock: Clock, limit: float = ACT_LIMIT
+        self,
+        engine: Engine,
+        definitions: Definitions,
+        events: Events,
+        clock: Clock,
+        limit: float = ACT_LIMIT,
     ) -> None:
         self.events = events
         self._engine = engine
@@ -62,7 +67,7 @@ class Desk:
 
     def note(self, notice: Notice) -> None:
         """Make an event of what the engine tells."""
-        owner = self._owner(notice.guest) or ""
+        owner = self.owner_of(notice.guest) or ""
         self.events.add(notice.what, notice.guest, owner, notice.cores, notice.why, _waited(notice))
 
     # What is shown.
@@ -80,14 +85,14 @@ class Desk:
 
     def guest(self, peer: Peer, name: str) -> GuestDetails:
         """Show all there is to see of a guest."""
-        guest = self._launched(peer, name)
+        guest = self.launched(peer, name)
         return view_details(guest, self._engine.state(name), cores_by_holder(self._engine.holders()).get(name, ()))
 
     def explain(self, peer: Peer, name: str) -> ExplanationView:
         """Say why a guest waits, or where it runs. Those who are before it are named, whosever they are."""
-        self._check(peer, name)
+        self.check(peer, name)
         guest = self._engine.guests.get(name)
-        if guest is not None and self._has_ended(name):
+        if guest is not None and self.has_ended(name):
             return ExplanationView(
                 guest=name,
                 owner=guest.domain.owner,
@@ -105,7 +110,7 @@ class Desk:
     def cores(self, peer: Peer) -> tuple[CoreView, ...]:
         """Show every core of the host; of guests only the caller's are named."""
         names = {*self._engine.guests, *self._starting}
-        return view_cores(self._engine, frozenset(name for name in names if peer.sees(self._owner(name) or "")))
+        return view_cores(self._engine, frozenset(name for name in names if peer.sees(self.owner_of(name) or "")))
 
     # What is done.
 
@@ -131,13 +136,13 @@ class Desk:
 
     async def stop(self, peer: Peer, name: str) -> None:
         """End a guest; fine if it has ended."""
-        self._launched(peer, name)
+        self.launched(peer, name)
         await self.carry_out(self._engine.stop([name]), "stop", name)
 
     async def kill(self, peer: Peer, name: str) -> None:
         """End a guest's process at once; fine if it has ended."""
-        self._launched(peer, name)
-        if not self._has_ended(name):
+        self.launched(peer, name)
+        if not self.has_ended(name):
             await self.carry_out(self._engine.kill(name), "kill", name)
 
     async def pause(self, peer: Peer, name: str) -> None:
@@ -164,7 +169,7 @@ class Desk:
 
     async def restart(self, peer: Peer, name: str) -> None:
         """End a guest, and start it anew by the same definition, for the same owner."""
-        domain = self._launched(peer, name).domain
+        domain = self.launched(peer, name).domain
         again = Guest(
             spec=domain.spec,
             specification=domain.specification,
@@ -178,8 +183,8 @@ class Desk:
 
     async def remove(self, peer: Peer, name: str) -> None:
         """Forget a guest that has ended."""
-        self._launched(peer, name)
-        if not self._has_ended(name):
+        self.launched(peer, name)
+        if not self.has_ended(name):
             raise RefusedError(f"{name}: is {self._engine.state(name)}; `orchestrator stop {name}` first")
         del self._engine.guests[name]
         self.events.add("removed", name, peer.user)
@@ -220,7 +225,7 @@ class Desk:
         wanted = await self._definitions.read(request, peer.user)
         for guest in wanted.guests:
             name = guest.spec.name
-            owner = self._owner(name)
+            owner = self.owner_of(name)
             if owner is not None:
                 peer.require(name, owner)
             if name in self._starting:
@@ -259,40 +264,43 @@ class Desk:
         """Yield who maps payloads, or will when it is started, anew or at last."""
         for name, guest in self._engine.guests.items():
             wish = guest.domain.spec.payload
-            if wish is not None and wish.digest is not None and not self._has_ended(name):
+            if wish is not None and wish.digest is not None and not self.has_ended(name):
                 yield Use(name, guest.domain.owner, wish.digest, guest.pid)
         for name, starting in self._starting.items():
             wish = starting.spec.payload
             if wish is not None and wish.digest is not None and name not in self._engine.guests:
                 yield Use(name, starting.owner, wish.digest, None)
 
-    def _owner(self, name: str) -> str | None:
+    def owner_of(self, name: str) -> str | None:
         """Return whose guest this is; None if there is none."""
         starting, guest = self._starting.get(name), self._engine.guests.get(name)
         if starting is not None:
             return starting.owner
         return None if guest is None else guest.domain.owner
 
-    def _check(self, peer: Peer, name: str) -> None:
-        owner = self._owner(name)
+    def check(self, peer: Peer, name: str) -> None:
+        """Raise NoSuchGuestError or ForbiddenError unless there is a guest of this name that the caller may touch."""
+        owner = self.owner_of(name)
         if owner is None:
             raise NoSuchGuestError(f"{name[:64]}: there is no such guest; `orchestrator ps` lists those that are")
         peer.require(name, owner)
 
-    def _launched(self, peer: Peer, name: str) -> RunningGuest:
-        self._check(peer, name)
+    def launched(self, peer: Peer, name: str) -> RunningGuest:
+        """Return a guest that the caller may touch, and that has or had a process."""
+        self.check(peer, name)
         if name in self._starting:
             raise RefusedError(f"{name}: is being started; try again when it has been")
         return self._engine.guests[name]
 
     def _living(self, peer: Peer, name: str) -> None:
-        guest, state = self._launched(peer, name), self._engine.state(name)
+        guest, state = self.launched(peer, name), self._engine.state(name)
         if state is State.STOPPED:
             raise RefusedError(f"{name}: has ended ({guest.ended}); `orchestrator restart {name}` starts it anew")
         if state is State.BACKING_OFF:
             raise RefusedError(f"{name}: is {state}, so there is no process; `orchestrator explain {name}` tells why")
 
-    def _has_ended(self, name: str) -> bool:
+    def has_ended(self, name: str) -> bool:
+        """Tell whether a guest has ended, and is not being started anew."""
         return name not in self._starting and self._engine.state(name) is State.STOPPED
 
 

@@ -19,6 +19,9 @@ from orchestrator.errors import (
 PREFIX = "/v1"
 """The path's first part; what it stands for is only ever added to."""
 
+USER = "user"
+"""The query with which an admin acts for another."""
+
 MOST_BODY = 4 * 1024 * 1024
 """The longest body of a request, in bytes: some sixteen of the largest definitions."""
 
@@ -39,6 +42,18 @@ class ForbiddenError(RefusedError):
 
 class InUseError(RefusedError):
     """A guest needs it."""
+
+
+class BannedError(RefusedError):
+    """The caller gets nothing but the reason."""
+
+
+class TooManyError(RefusedError):
+    """The caller asks for too much at once; `retry_after` is in how many seconds he may ask again."""
+
+    def __init__(self, why: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{why}; try again in {retry_after:.1f} s")
 
 
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,12 +104,22 @@ class PolicyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-class ErrorBody(msgspec.Struct, frozen=True):
-    """An error as it travels: its family's name, what to tell the user line by line, and the exit code."""
+class Done(msgspec.Struct, frozen=True):
+    """What was asked of the guest of this name has been done."""
+
+    name: str
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as it travels: its family's name, what to tell the user line by line, and the exit code.
+
+    `retry_after` is in how many seconds it makes sense to try again, where that is known.
+    """
 
     error: str
     lines: tuple[str, ...]
     exit_code: int
+    retry_after: float | None = None
 
 
 class _ToldError(UsageError):
@@ -111,6 +136,8 @@ class _ToldError(UsageError):
 _FAMILIES: tuple[tuple[type[OrchestratorError], str, int], ...] = (
     (NoSuchGuestError, "no such guest", 404),
     (UsageError, "usage", 400),
+    (BannedError, "banned", 403),
+    (TooManyError, "too many", 429),
     (ForbiddenError, "forbidden", 403),
     (RefusedError, "refused", 409),
     (HostError, "host", 503),
@@ -120,6 +147,11 @@ _FAMILIES: tuple[tuple[type[OrchestratorError], str, int], ...] = (
 )
 """Each family, the word for it, and its HTTP status; the first that fits counts."""
 
+STATUSES: dict[int, str] = {}
+"""The HTTP statuses of errors, and in words what they are."""
+for _, _word, _status in _FAMILIES:
+    STATUSES[_status] = f"{STATUSES[_status]}, or {_word}" if _status in STATUSES else _word
+
 DEFECT = "defect"
 """The word for an error that is nobody's but the daemon's."""
 
@@ -127,12 +159,17 @@ DEFECT = "defect"
 def encode_error(error: OrchestratorError) -> tuple[int, ErrorBody]:
     """Return the HTTP status and the body that tell of an error."""
     word, status = next((word, status) for family, word, status in _FAMILIES if isinstance(error, family))
-    return status, ErrorBody(word, tuple(error.lines()), error.exit_code)
+    retry_after = error.retry_after if isinstance(error, TooManyError) else None
+    return status, ErrorBody(word, tuple(error.lines()), error.exit_code, retry_after)
 
 
 def decode_error(body: ErrorBody) -> OrchestratorError:
     """Return an error of the family that was told, with the same lines and exit code."""
     if body.error == "usage" and len(body.lines) != 1:
         return _ToldError(body.lines)
+    if body.error == "too many":
+        error = TooManyError("", body.retry_after or 0.0)
+        error.args = ("; ".join(body.lines),)
+        return error
     families = {word: family for family, word, _ in _FAMILIES}
     return families.get(body.error, OrchestratorError)("; ".join(body.lines))

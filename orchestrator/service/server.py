@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aiohttp import web
 
 from orchestrator.errors import HostError, RefusedError
+from orchestrator.service.callers import Peer, peer_of
+from orchestrator.service.limits import Lines
+from orchestrator.service.lines import Counted
 
 _BACKLOG = 128
 _KEEP_ALIVE = 30.0  # seconds for which an idle connection is kept
@@ -18,9 +22,15 @@ _LINGER = 2.0  # seconds for which answers may still be sent at the end
 
 
 @contextlib.asynccontextmanager
-async def serving(application: web.Application, path: Path) -> AsyncIterator[None]:
-    """Serve on a socket at `path` while in this context; its directory must be there.
+async def serving(
+    application: web.Application,
+    path: Path,
+    lines: Lines | None = None,
+    peer: Callable[[socket.socket], Peer] = peer_of,
+) -> AsyncIterator[None]:
+    """Serve on a socket at `path` while in this context; its directory must be there. `lines` counts connections.
 
+    A connection on which no whole request comes for a while is closed, whether it was idle or slow.
     RefusedError if somebody listens there already, HostError if the socket cannot be made.
     """
     listener = _listen(path)
@@ -32,12 +42,20 @@ async def serving(application: web.Application, path: Path) -> AsyncIterator[Non
         keepalive_timeout=_KEEP_ALIVE,
         shutdown_timeout=_LINGER,
     )
+    listening = None
     try:
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        server, counting = runner.server, lines or Lines()
+        assert server is not None  # it has been set up
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_unix_server(
+            lambda: Counted(server, counting, peer), sock=listener, backlog=_BACKLOG
+        )
         yield
     finally:
         _forget(path)
+        if listening is not None:
+            listening.close()
         await runner.cleanup()
         listener.close()
 

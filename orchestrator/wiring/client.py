@@ -12,6 +12,8 @@ from orchestrator.errors import HostError
 from orchestrator.wiring.site import read_file
 
 if TYPE_CHECKING:
+    from aiohttp import ClientWebSocketResponse
+
     from orchestrator.service.client import Client
     from orchestrator.service.messages import Definition
 
@@ -50,26 +52,31 @@ def require(given: Path | None, what: str) -> Path:
     return path
 
 
-async def with_client(path: Path, ask: Callable[[Client], Coroutine[Any, Any, _T]]) -> _T:
-    """Ask the daemon at this socket for something."""
+async def with_client(path: Path, ask: Callable[[Client], Coroutine[Any, Any, _T]], user: str | None = None) -> _T:
+    """Ask the daemon at this socket for something; for `user`, if the caller may act for him."""
     from orchestrator.service.client import Client
 
-    async with Client(path) as client:
+    async with Client(path, user) as client:
         return await ask(client)
 
 
-async def start(path: Path, specs: Sequence[Path], count: int, *, dry_run: bool = False) -> Any:
-    """Start guests of these definitions, which are read here and judged by the daemon; or only ask what would come."""
+async def start(
+    path: Path, specs: Sequence[Path], count: int, *, dry_run: bool = False, user: str | None = None
+) -> Any:
+    """Start guests of these definitions, which are read here and judged by the daemon; or only ask what would come.
+
+    They belong to `user`, or to who calls.
+    """
     definitions = [sent_definition(spec) for spec in specs]
-    return await with_client(path, lambda client: client.start(definitions, count, dry_run=dry_run))
+    return await with_client(path, lambda client: client.start(definitions, count, dry_run=dry_run), user)
 
 
-async def act(path: Path, what: str, names: Iterable[str]) -> None:
+async def act(path: Path, what: str, names: Iterable[str], user: str | None = None) -> None:
     """Do something to several guests at the same time; raises the first failure, after all have been tried."""
     from orchestrator.service.client import Client
     from orchestrator.together import all_or_first_failure
 
-    async with Client(path) as client:
+    async with Client(path, user) as client:
         one = client.remove if what == "rm" else lambda name: client.act(what, name)
         await all_or_first_failure([one(name) for name in names])
 
@@ -88,6 +95,30 @@ def sent_definition(spec: Path) -> Definition:
     from orchestrator.service.messages import Definition
 
     return Definition(text=_text(spec), file=str(spec), directory=str(spec.resolve().parent))
+
+
+async def log(path: Path, guest: str, *, follow: bool) -> AsyncIterator[bytes]:
+    """Yield what a guest of the daemon's has printed; with `follow` what comes, too."""
+    from orchestrator.service.client import Client
+
+    async with Client(path) as client:
+        async for piece in client.log(guest, follow=follow):
+            yield piece
+
+
+async def console(path: Path, guest: str) -> None:
+    """Copy between this terminal and a serial port of the daemon's guest until Ctrl-], the end of input, or its end."""
+    from orchestrator.host.console import carry
+    from orchestrator.service.client import Client
+
+    async with Client(path) as client, client.console(guest) as socket:
+        await carry(_printed(socket), socket.send_bytes)
+
+
+async def _printed(socket: ClientWebSocketResponse) -> AsyncIterator[bytes]:
+    async for message in socket:
+        if isinstance(message.data, bytes):
+            yield message.data
 
 
 def _text(spec: Path) -> str:

@@ -1,10 +1,11 @@
-"""Definitions that are sent: read, and what they name looked at, for whoever is to own the guests."""
+"""What callers send and are: definitions, read for whoever is to own the guests, and who is banned."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.core.model import Architecture
     from orchestrator.core.policy import Policy
     from orchestrator.file_ports import FileOpener
+    from orchestrator.service.door import Ban
     from orchestrator.service.messages import StartRequest
     from orchestrator.service.wanted import Wanted
 
@@ -60,3 +62,17 @@ class SentDefinitions:
     def emulator(self, architecture: Architecture) -> str:
         """Return the QEMU program for an architecture."""
         return emulator_path(architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class BannedByPolicy:
+    """Implements `door.Bans` by the policy that is in force."""
+
+    policy: Callable[[], Policy]
+
+    def of(self, user: str, /) -> Ban | None:
+        """Return the ban that is on a user now, if there is one."""
+        from orchestrator.service.door import Ban
+
+        reason = self.policy().users.banned.get(user)
+        return None if reason is None else Ban(reason)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
 from orchestrator.wiring.site import guest_directories
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+    from contextlib import AbstractAsyncContextManager
+
+    from orchestrator.ports import SerialText
 
 _LOOK_EVERY = 0.2
 
@@ -31,6 +38,14 @@ def serial_pieces(guest: str, *, follow: bool) -> Iterator[bytes]:
         time.sleep(_LOOK_EVERY)
 
 
+def is_here(guest: str) -> bool:
+    """Tell whether a guest of this name has run here and its log can be read, so that no daemon has to be asked."""
+    try:
+        return (_directory(guest) / "serial.log").exists()
+    except PermissionError:
+        return False
+
+
 def serial_socket(guest: str) -> Path:
     """Return the path of a guest's serial socket; UsageError if it has none now."""
     path = _directory(guest) / "serial.sock"
@@ -44,6 +59,22 @@ def attach_console(socket: Path) -> None:
     from orchestrator.host.console import attach
 
     attach(socket)
+
+
+class ServedSerials:
+    """Implements `service.serials.Serials` for the guests of this process, which have been looked up already."""
+
+    def log(self, guest: str, start: int, most: int) -> SerialText:
+        """Return at most so many bytes of what a guest has printed, from byte `start` on."""
+        from orchestrator.host.guest_files import GuestDirectories
+
+        return GuestDirectories(guest_directories()).serial_log(guest, start, most)
+
+    def attached(self, guest: str) -> AbstractAsyncContextManager[tuple[StreamReader, StreamWriter]]:
+        """Attach to a guest's serial port, alone."""
+        from orchestrator.host.console import attached
+
+        return attached(_directory(guest) / "serial.sock")
 
 
 def _directory(guest: str) -> Path:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
 from orchestrator.wiring.records import recording
-from orchestrator.wiring.sent import SentDefinitions
+from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
+from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
 
 if TYPE_CHECKING:
@@ -171,7 +173,9 @@ def _accounting(policy: Policy, recorder: Recorder, now: int, tell: Tell) -> Acc
 async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None:
     from orchestrator.config import decode_guest
     from orchestrator.service.api import Api
+    from orchestrator.service.door import Door
     from orchestrator.service.policies import PolicyDesk
+    from orchestrator.service.serials import SerialDesk
     from orchestrator.service.server import serving
 
     engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
@@ -185,8 +189,14 @@ async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None
     ended = _signals(daemon)
     path = daemon.settings.socket or default_socket()
     async with _going(engine) as running:
+        door = Door(
+            time.monotonic,
+            lambda: daemon.settings.policy.users.admin_group,
+            BannedByPolicy(lambda: daemon.settings.policy),
+        )
         policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
-        application = Api(desk, tell, policies=policies).application()
+        serials = SerialDesk(desk, ServedSerials())
+        application = Api(desk, door, tell, version("orchestrator"), policies=policies, serials=serials).application()
         housekeeping = [asyncio.create_task(collector.run()), asyncio.create_task(_look(engine, tell))]
         try:
             async with serving(application, path):

@@ -93,6 +93,7 @@ def test_the_log_is_read_on_from_any_byte(side: Side) -> None:
     assert side.files.serial_log("one", 11).text == b""
     assert side.files.serial_log("one", 99) == (b"", 99)
     assert side.files.serial_log("one", 5).end == 11
+    assert side.files.serial_log("one", 5, 4) == (b"beat", 9)
     assert side.files.serial_log("two").text == b""
 
 

@@ -39,6 +39,7 @@ class FakeFiles:
         for file in [each for each in files if each != "serial.log"]:
             del files[file]
 
-    def serial_log(self, name: str, start: int = 0) -> SerialText:
+    def serial_log(self, name: str, start: int = 0, most: int = -1) -> SerialText:
         text = self._host.files.get(name, {}).get("serial.log", b"")[start:]
+        text = text if most < 0 else text[:most]
         return SerialText(text, start + len(text))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,18 +19,23 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.policy_change import take_over
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.engine import Engine, Guest
-from orchestrator.errors import InvalidFileError, InvalidFilesError, OrchestratorError
+from orchestrator.errors import FailedError, InvalidFileError, InvalidFilesError, OrchestratorError
+from orchestrator.ports import SerialText
 from orchestrator.service.api import Api
 from orchestrator.service.callers import Peer
 from orchestrator.service.client import Client
 from orchestrator.service.desk import Desk
+from orchestrator.service.door import Door
 from orchestrator.service.events import Events
+from orchestrator.service.limits import Lines
 from orchestrator.service.messages import Definition, StartRequest
 from orchestrator.service.policies import PolicyDesk
+from orchestrator.service.serials import SerialDesk
 from orchestrator.service.server import serving
 from orchestrator.service.views import AcceleratorView
 from orchestrator.service.wanted import Wanted
 from tests.fakes.engine import going, launcher_on
+from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost, Faults
 
 ROOT = Peer(pid=1, uid=0, gid=0)
@@ -90,6 +97,41 @@ class FakeKeeper:
 
 
 @dataclass
+class FakeSerials:
+    """Logs of guests in memory; a console greets, and returns what is typed."""
+
+    host: FakeHost
+    attached_to: set[str] = field(default_factory=set)
+
+    def log(self, guest: str, start: int, most: int) -> SerialText:
+        return FakeFiles(self.host).serial_log(guest, start, most)
+
+    @contextlib.asynccontextmanager
+    async def attached(self, guest: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        if guest in self.attached_to:
+            raise FailedError(f"{guest}: another console is attached to this guest")
+        self.attached_to.add(guest)
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        echoing = asyncio.create_task(_echo(theirs))
+        try:
+            yield reader, writer
+        finally:
+            self.attached_to.discard(guest)
+            writer.close()
+            await echoing
+
+
+async def _echo(port: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=port)
+    writer.write(b"hello\n")
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1024):
+            writer.write(data)
+    writer.close()
+
+
+@dataclass
 class Daemon:
     """What a test needs of it; `caller` is who calls next, `log` what it has complained of."""
 
@@ -99,6 +141,7 @@ class Daemon:
     definitions: FakeDefinitions
     client: Client
     path: Path
+    serials: FakeSerials
     caller: Peer = ROOT
     log: list[str] = field(default_factory=list)
 
@@ -128,6 +171,8 @@ async def daemon_on(
     engine_type: type[Engine] = Engine,
     peer: Callable[[Any], Peer] | None = None,
     keeper: FakeKeeper | None = None,
+    door: Door | None = None,
+    lines: Lines | None = None,
     **options: Any,
 ) -> AsyncIterator[Daemon]:
     """Serve in `directory`; callers are who `Daemon.caller` is, unless `peer` looks for itself."""
@@ -139,13 +184,22 @@ async def daemon_on(
 
     engine = engine_type(topology, Policy(), launcher_on(host, topology), host.clock, on_notice=note)
     definitions = FakeDefinitions()
+    serials = FakeSerials(host)
     served = desk(engine, definitions, events or Events(), host.clock, **options)
     path = directory / "socket"
     async with Client(path) as client, going(engine):
-        daemon = Daemon(host, engine, served, definitions, client, path)
+        daemon = Daemon(host, engine, served, definitions, client, path, serials)
+        who = peer or (lambda _: daemon.caller)
         policies = PolicyDesk(served, engine, definitions, keeper or FakeKeeper())
-        api = Api(served, daemon.log.append, peer or (lambda _: daemon.caller), policies=policies)
-        async with serving(api.application(), path):
+        api = Api(
+            served,
+            door or Door(time.monotonic),
+            daemon.log.append,
+            peer=who,
+            policies=policies,
+            serials=SerialDesk(served, serials),
+        )
+        async with serving(api.application(), path, lines, who):
             yield daemon
             served.events.close()
 
@@ -163,6 +217,12 @@ class SlowEngine(Engine):
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(story())
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():  # noqa: ASYNC110  (what is waited for sets no event)
+            await asyncio.sleep(0.001)
 
 
 async def http(path: Path, request: str, body: bytes = b"") -> tuple[int, bytes]:
