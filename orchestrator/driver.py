@@ -227,7 +227,7 @@ class Driver:
         cores = {"cores": list(placement.vcpus), "held": list(placement.held)}
         await self.records.intend("reseat", {"guest": guest.name, **cores})
         try:
-            await asyncio.wait_for(reseat(self.launcher, guest, placement), RESEAT_LIMIT)
+            await asyncio.wait_for(reseat(self.launcher, guest, placement, self.clock), RESEAT_LIMIT)
         except TimeoutError:
             raise OutcomeUnknownError(
                 f"{guest.name}: whether it is on its new cores is not known after {RESEAT_LIMIT:g} s; "

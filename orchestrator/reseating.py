@@ -11,16 +11,23 @@ from dataclasses import replace
 from orchestrator.core.placement import Placement
 from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError
 from orchestrator.launch import Launcher, RunningGuest
+from orchestrator.ports import Clock
+
+GO_LIMIT = 25.0
+"""Seconds in which a guest must let go of a vCPU, beyond the five that libvirt waits: its kernel has work to do."""
+
+GO_EVERY = 0.25
+"""Seconds between two looks whether it has."""
 
 
-async def reseat(launcher: Launcher, guest: RunningGuest, placement: Placement) -> None:
+async def reseat(launcher: Launcher, guest: RunningGuest, placement: Placement, clock: Clock) -> None:
     """Have as many vCPUs as a placement has cores for, and every thread where it says, as read back from the kernel.
 
     FailedError if it is as before; OutcomeUnknownError if nobody knows, or the guest may still let go of a vCPU.
     """
     guest.roles = await guest.monitor.thread_roles()  # a vCPU may have come or gone since, without our doing
     if len(placement.vcpus) < len(guest.roles.vcpus):
-        await _shrink(launcher, guest, placement)
+        await _shrink(launcher, guest, placement, clock)
     else:
         await _move_or_grow(launcher, guest, placement)
     guest.cores.update(placement.held)
@@ -53,9 +60,13 @@ async def _back(launcher: Launcher, guest: RunningGuest, before: Placement, fail
         raise FailedError(f"{failure}; it is as it was before") from failure
 
 
-async def _shrink(launcher: Launcher, guest: RunningGuest, placement: Placement) -> None:
+async def _shrink(launcher: Launcher, guest: RunningGuest, placement: Placement, clock: Clock) -> None:
     """Ask the guest to let go of vCPUs first; the rest cannot be taken back, and is tried anew by who asks again."""
-    await launcher.hypervisor.set_vcpus(str(guest.domain.uuid), placement.vcpus)
+    try:
+        await launcher.hypervisor.set_vcpus(str(guest.domain.uuid), placement.vcpus)
+    except OutcomeUnknownError:
+        if not await _lets_go(guest, len(placement.vcpus), clock):
+            raise
     try:
         guest.roles = await guest.monitor.thread_roles()
         _count(guest, placement)
@@ -65,6 +76,17 @@ async def _shrink(launcher: Launcher, guest: RunningGuest, placement: Placement)
         raise OutcomeUnknownError(
             f"{error}; its cores stay its own until `orchestrator resize` is asked for once more"
         ) from error
+
+
+async def _lets_go(guest: RunningGuest, vcpus: int, clock: Clock) -> bool:
+    """Wait until a guest has let go of vCPUs, for longer than libvirt does; False if it has not by then."""
+    end = clock.now() + GO_LIMIT
+    while len(guest.roles.vcpus) > vcpus:
+        if clock.now() >= end:
+            return False
+        await clock.sleep(GO_EVERY)
+        guest.roles = await guest.monitor.thread_roles()
+    return True
 
 
 def _count(guest: RunningGuest, placement: Placement) -> None:
