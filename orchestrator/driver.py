@@ -25,12 +25,10 @@ from orchestrator.errors import (
     PinMismatchError,
     RefusedError,
 )
-from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
 from orchestrator.ports import Clock
 from orchestrator.recorder import Records
 from orchestrator.reseating import reseat
-
-NANOSECONDS = 1_000_000_000
 
 LAST_WORDS = 0.1
 """Seconds in which the monitor of a process that has ended has hung up; it takes milliseconds."""

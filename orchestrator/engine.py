@@ -25,9 +25,9 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.topology import Topology
-from orchestrator.driver import NANOSECONDS, Driver, first_of
+from orchestrator.driver import Driver, first_of
 from orchestrator.errors import HostError, RefusedError, UsageError
-from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import Clock
 from orchestrator.quotas import NO_ACCOUNTING, Accounting, QuotaKeeper
@@ -224,6 +224,7 @@ class Engine:
         """Read from the kernel where each running guest's threads are, and from its serial log what it said."""
         for guest in list(self.guests.values()):
             self._launcher.look(guest)
+            self._upkeep.check(guest)
             self._upkeep.hear(guest)
 
     # Requests.

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from orchestrator.core.charge import Charge
 from orchestrator.core.files import disk_key
 from orchestrator.core.model import GuestSpec, disk_target
 from orchestrator.core.payloads import MappedPayload, PayloadMap
@@ -24,6 +25,8 @@ from orchestrator.core.xml.verdict import Kind
 from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError, PinMismatchError
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import GuestFiles, Hypervisor, Monitor, Monitors, Processes, Thread, ThreadRoles
+
+NANOSECONDS = 1_000_000_000
 
 _MOVES = 3
 """How often a guest's threads are pinned anew while QEMU goes on making new ones."""
@@ -79,11 +82,12 @@ class RunningGuest:
     """A guest that was started, and what was seen of it.
 
     `pid` is None once the process has gone: the kernel may give its number to another. `domain` has the placement of
-    its present turn, or of its last; `cores` are all it ever had. `cpu_seconds` is what it has used, `log_size` how far
-    the serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
-    terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it
-    or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared`
-    when nothing is left of it. `mapped` is the payload with which it was launched here.
+    its present turn, or of its last; `cores` are all it ever had. `cpu_seconds` is what it has used, `charge` what it
+    was charged for, `drift` how much of the one is beyond the other (see `core.charge`), `log_size` how far the
+    serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
+    terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether
+    it or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and
+    `cleared` when nothing is left of it. `mapped` is the payload with which it was launched here.
     """
 
     domain: Domain
@@ -95,6 +99,8 @@ class RunningGuest:
     cores: set[int] = field(default_factory=set)
     ran: bool = False
     cpu_seconds: float = 0.0
+    charge: Charge = field(default_factory=Charge)
+    drift: int = 0
     heartbeats: int = 0
     last_line: str = ""
     log_size: int = 0
@@ -276,7 +282,10 @@ class Launcher:
         return strays(allowed, guest.roles.vcpus, placement.vcpus, placement.emulator)
 
     def _threads(self, guest: RunningGuest) -> Sequence[Thread]:
-        return self.processes.threads(guest.pid) if guest.pid is not None else ()
+        threads = self.processes.threads(guest.pid) if guest.pid is not None else ()
+        # The first look is before the first turn, or as it is taken over.
+        guest.charge = guest.charge.first_look(int(sum(each.cpu_seconds for each in threads) * NANOSECONDS))
+        return threads
 
     async def _undo(self, domain: Domain, failure: BaseException) -> None:
         try:

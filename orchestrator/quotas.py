@@ -14,8 +14,9 @@ from orchestrator.core.account import Account, Moment
 from orchestrator.core.placement import Refusal
 from orchestrator.core.requests import MoveGuest
 from orchestrator.core.timekeeping import Overdue
-from orchestrator.driver import NANOSECONDS, Driver
+from orchestrator.driver import Driver
 from orchestrator.errors import OrchestratorError
+from orchestrator.launch import NANOSECONDS
 from orchestrator.wall_clock import Calendar
 
 SAVE_EVERY = 10 * NANOSECONDS

@@ -10,14 +10,15 @@ import contextlib
 from collections.abc import Callable
 from typing import NoReturn
 
+from orchestrator.core.durations import about
 from orchestrator.core.handover import Phase
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import Event, State
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.plan import StopGuest
-from orchestrator.driver import NANOSECONDS, Driver
+from orchestrator.driver import Driver
 from orchestrator.errors import OrchestratorError, RefusedError
-from orchestrator.launch import Guest, RunningGuest
+from orchestrator.launch import NANOSECONDS, Guest, RunningGuest
 from orchestrator.ports import DomainEvent, DomainEventKind
 from orchestrator.serial import read_serial
 
@@ -47,7 +48,8 @@ class Upkeep:
             self._to_hear.set()
 
     def told(self, notice: Notice) -> None:
-        """Let a guest's life go on by what the scheduler tells."""
+        """Let a guest's life go on by what the scheduler tells, and charge it."""
+        self._charge(notice)
         life = self._driver.lives.get(notice.guest)
         if life is not None:
             ended = life.told(notice)
@@ -57,6 +59,33 @@ class Upkeep:
                 self._keep_if_still(notice.guest, life)
         self._driver.records.tell(notice)
         self._on_notice(notice)
+
+    def _charge(self, notice: Notice) -> None:
+        guest = self._driver.guests.get(notice.guest)
+        if guest is None or guest.over:
+            return
+        match notice.what:
+            case Happening.TURN_BEGAN:
+                guest.charge = guest.charge.runs(notice.at, len(notice.cores))
+            case Happening.TURN_ENDED:
+                guest.charge = guest.charge.runs(notice.at, 0)
+            case Happening.RESEATED if guest.charge.cores:
+                guest.charge = guest.charge.runs(notice.at, len(notice.cores))
+
+    def check(self, guest: RunningGuest) -> None:
+        """Compare what a guest was charged for with what the kernel has counted; tell when it first is too little."""
+        if guest.pid is None:
+            return
+        now, kernel = self._driver.now(), int(guest.cpu_seconds * NANOSECONDS)
+        before, guest.drift = guest.drift, guest.charge.drift(now, kernel)
+        if guest.drift and not before:
+            why = (
+                f"the kernel has counted {about(kernel)} of CPU time, which is {about(guest.drift)} more than "
+                "its turns account for: it ran while it was to stand still, or where it was not to"
+            )
+            notice = Notice(Happening.DRIFT, guest.name, now, guest.domain.placement.held, why=why)
+            self._driver.records.tell(notice)
+            self._on_notice(notice)
 
     # What is heard of guests.
 

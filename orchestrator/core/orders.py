@@ -33,6 +33,7 @@ class Happening(StrEnum):
     DISCHARGED = "takes no turns"
     RESIZED = "shared pool resized"
     POLICY = "policy changed"
+    DRIFT = "drift"
     RESEATED = "has these cores"
     DONE = "done"
     UNDONE = "undone"

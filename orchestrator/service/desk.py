@@ -86,7 +86,8 @@ class Desk:
     def guest(self, peer: Peer, name: str) -> GuestDetails:
         """Show all there is to see of a guest."""
         guest = self.launched(peer, name)
-        return view_details(guest, self._engine.state(name), cores_by_holder(self._engine.holders()).get(name, ()))
+        held = cores_by_holder(self._engine.holders()).get(name, ())
+        return view_details(guest, self._engine.state(name), held, int(self._clock.now() * NANOSECONDS))
 
     def explain(self, peer: Peer, name: str) -> ExplanationView:
         """Say why a guest waits, or where it runs. Those who are before it are named, whosever they are."""

@@ -36,13 +36,16 @@ class GuestView(msgspec.Struct, frozen=True, kw_only=True):
 class GuestDetails(GuestView, frozen=True, kw_only=True):
     """A guest as `show` does: how it ended, if it has, what was seen of it, and its definition.
 
-    `by_policy` is of one that a policy run has started.
+    `charged_seconds` is core time from confirmed turns; `drift_seconds` what the kernel counts too much beside it, 0
+    while that is within what is normal. `by_policy` is of one that a policy run has started.
     """
 
     ended: str | None = None
     crashed: bool = False
     heartbeats: int = 0
     last_line: str = ""
+    charged_seconds: float = 0.0
+    drift_seconds: float = 0.0
     threads: int = 0
     on_reserved: int = 0
     by_policy: bool = False
@@ -197,14 +200,18 @@ def view_guest(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> Guest
     return GuestView(**_row(guest, state, cores))
 
 
-def view_details(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> GuestDetails:
-    """Show all there is to see of a guest."""
+def view_details(guest: RunningGuest, state: str, cores: tuple[int, ...], now: int) -> GuestDetails:
+    """Show all there is to see of a guest; `now` is in nanoseconds."""
     return GuestDetails(
         **_row(guest, state, cores),
         ended=guest.ended,
         crashed=guest.crashed,
         heartbeats=guest.heartbeats,
         last_line=guest.last_line,
+        charged_seconds=round(
+            guest.charge.until(now if guest.pid is not None else guest.charge.since) / NANOSECONDS, 2
+        ),
+        drift_seconds=round(guest.drift / NANOSECONDS, 2),
         threads=len(guest.watch.threads),
         on_reserved=len(guest.watch.offenders),
         by_policy=guest.domain.by_policy,

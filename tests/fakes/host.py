@@ -49,6 +49,7 @@ class Faults:
     cannot_be_removed: Collection[str] = ()
     ignores_power_button: Collection[str] = ()
     deaf: Collection[str] = ()
+    works_on: Collection[str] = ()
     unmarkable: Collection[str] = ()
     keeps_vcpus: Collection[str] = ()
     refuses_vcpus: Collection[str] = ()
@@ -58,7 +59,7 @@ class Faults:
 
 @dataclass(slots=True, kw_only=True)
 class FakeDomain:
-    """A domain, and the process behind it while `pid` is not None."""
+    """A domain, and the process behind it while `pid` is not None; it `ran` before, and runs `since` if that is set."""
 
     name: str
     uuid: str
@@ -68,9 +69,15 @@ class FakeDomain:
     roles: ThreadRoles
     pid: int | None
     state: str = "paused"
+    ran: float = 0.0
+    since: float | None = None
     images: dict[str, str] = field(default_factory=dict)
     most_vcpus: int = 1
     listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
+
+    def used(self, now: float) -> float:
+        """Return how many seconds of CPU time each vCPU has used: it is busy whenever it runs."""
+        return self.ran + (0.0 if self.since is None else now - self.since)
 
 
 @dataclass(slots=True)
@@ -97,7 +104,11 @@ class FakeHost:
         astray = self.faults.astray.get(domain.name)
         if running:
             astray = self.faults.astray_once_running.get(domain.name, astray)
-        seen = [replace(thread, cpu_seconds=self.clock.now() if running else 0.0) for thread in domain.threads.values()]
+        used, vcpus = domain.used(self.clock.now()), domain.roles.vcpus.values()
+        workers = self.clock.now() if domain.name in self.faults.works_on else 0.0
+        seen = [
+            replace(thread, cpu_seconds=used if thread.tid in vcpus else workers) for thread in domain.threads.values()
+        ]
         return [
             replace(thread, allowed=astray.cores) if astray is not None and thread.name == astray.thread else thread
             for thread in seen

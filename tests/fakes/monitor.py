@@ -27,6 +27,7 @@ class FakeMonitor:
     async def resume(self) -> None:
         self._ask("continue")
         self._domain.state = "running"
+        self._domain.since = self._host.clock.now() if self._domain.since is None else self._domain.since
         self._host.note_clashes()
         if self._domain.name in self._host.faults.dies_on_resume:
             self._host.ends(self._domain.name)
@@ -38,6 +39,7 @@ class FakeMonitor:
         if self._domain.name in self._host.faults.deaf:
             await asyncio.get_running_loop().create_future()
         self._domain.state = "paused"
+        self._domain.ran, self._domain.since = self._domain.used(self._host.clock.now()), None
 
     async def status(self) -> str:
         self._ask("status of")

@@ -65,7 +65,7 @@ def test_it_ends_after_its_seconds_and_looks_once_in_each() -> None:
     seen = run.engine.guests["beat"]
     assert seen.ended == "stopped"
     assert seen.watch.looks == 7  # two proofs at the start, and the five
-    assert seen.cpu_seconds == 4 * 3  # three threads, each of which runs all the time in this host
+    assert seen.cpu_seconds == 4  # one vCPU, which is busy all the time in this host
 
 
 def test_the_seconds_count_from_the_last_start() -> None:
