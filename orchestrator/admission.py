@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from orchestrator.core.foresight import oldest_first, room_makers
 from orchestrator.core.limits import OverQuota
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.placement import Refusal
@@ -79,7 +80,10 @@ class Admission:
     async def _made_room(self, guests: Sequence[Guest]) -> bool:
         """End as few of the oldest guests of their owner as make room; False, and none has ended, if none do."""
         driver = self._driver
-        enders = driver.scheduler.room_makers([guest.request() for guest in guests], driver.now())
+        snapshot, owners = driver.scheduler.snapshot(driver.now()), {guest.owner for guest in guests}
+        oldest = oldest_first(snapshot, driver.scheduler.account)
+        mine = [name for name in oldest if snapshot.guests[name].owner in owners]
+        enders = room_makers(snapshot, [guest.request() for guest in guests], mine)
         for name in enders:
             why = f"the oldest guest of its owner makes room for {guests[0].spec.name}"
             driver.observer.told(Notice(Happening.OUT_OF_QUOTA, name, driver.now(), why=why))

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from orchestrator.admission import Admission
 from orchestrator.adoption import adopt
+from orchestrator.core.agenda import Change
 from orchestrator.core.durations import about
 from orchestrator.core.explain import Explanation
 from orchestrator.core.life import Life
@@ -105,6 +106,11 @@ class Engine:
         self._scheduler.change(self.policy, self._driver.now())
         self._driver.go_on()
         return kept
+
+    def rearrange(self, change: Change, why: str) -> None:
+        """Do about guests what a change of the policy wants, after `reload`; nothing without a calendar."""
+        if self._quotas is not None:
+            self._quotas.rearrange(change, why)
 
     async def start(self, guests: Sequence[Guest]) -> None:
         """Start guests at the same time, or refuse all of them with every reason; raises the first failure, if any.

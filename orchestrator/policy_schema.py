@@ -21,6 +21,7 @@ from orchestrator.core.policy import (
     RotationPolicy,
     Starvation,
 )
+from orchestrator.core.policy_change import FIXED
 from orchestrator.core.times import Cron, Moment
 from orchestrator.errors import Fault, UsageError
 from orchestrator.toml_tables import Check, Schema, shown
@@ -164,6 +165,9 @@ def _check_length(duration: Duration) -> Iterator[Fault]:
 
 
 def _check_set(overrides: Overrides) -> Iterator[Fault]:
+    for section, key, why in FIXED:
+        if any(path == (section, key) for path, _ in overrides):
+            yield Fault(f"no window can set it, since {why}; write it outside of windows", f"set.{section}.{key}")
     for fixed in ("window", "reservation"):
         if any(path[0] == fixed for path, _ in overrides):
             yield Fault(f"a window sets values, and no {fixed} of its own; write it beside the window", f"set.{fixed}")

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from orchestrator.core.account import Account, Moment
-from orchestrator.core.placement import Refusal
+from orchestrator.core.agenda import Change
+from orchestrator.core.foresight import better_places, oldest_first
+from orchestrator.core.misfits import misfits
+from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.requests import MoveGuest
 from orchestrator.core.timekeeping import Overdue
 from orchestrator.driver import Driver
@@ -78,9 +81,19 @@ class QuotaKeeper:
         self._saved = self._driver.now()
         self._driver.records.keep_accounts(self._driver.scheduler.account.dump(self._saved))
 
-    def move(self, guest: str) -> None:
-        """Begin to give an exclusive guest better cores, if there are any."""
-        self._driver.begin(self._move(guest))
+    def rearrange(self, change: Change, why: str) -> None:
+        """Do about running guests what a change of the policy wants; each of them is told why."""
+        scheduler, now = self._driver.scheduler, self._driver.now()
+        snapshot = scheduler.snapshot(now)
+        if change is Change.DRAIN:
+            for guest, reasons in misfits(snapshot, oldest_first(snapshot, scheduler.account)):
+                said = f"{why}, and it does not fit any more: {'; '.join(map(str, reasons))}"
+                self._driver.observer.told(Notice(Happening.OUT_OF_QUOTA, guest, now, why=said))
+                self.end(Overdue(guest, said))
+        elif change is Change.MOVE:
+            for request in better_places(snapshot):
+                self._driver.observer.told(Notice(Happening.MOVES, request.guest, now, why=f"{why}: to a better place"))
+                self._driver.begin(self._move(request))
 
     async def _end(self, guest: str) -> None:
         try:
@@ -89,12 +102,9 @@ class QuotaKeeper:
         finally:
             self._ending.discard(guest)
 
-    async def _move(self, guest: str) -> None:
-        scheduler, now = self._driver.scheduler, self._driver.now()
-        if not scheduler.knows(guest) or isinstance(scheduler.would(MoveGuest(guest), now), Refusal):
-            return
+    async def _move(self, request: MoveGuest) -> None:
         with contextlib.suppress(OrchestratorError):  # it stays where it is, and what went wrong is told of
-            await self._driver.ask(MoveGuest(guest))
+            await self._driver.ask(request)
 
 
 def moment_of(calendar: Calendar, monotonic: int) -> Moment:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from orchestrator.core.account import TimeUsed
+from orchestrator.core.account import Account, TimeUsed
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Plan, decide, entry
-from orchestrator.core.requests import StartGuest
-from orchestrator.core.snapshot import Snapshot, gang_width
+from orchestrator.core.requests import MoveGuest, StartGuest
+from orchestrator.core.snapshot import Snapshot, Standing, gang_width
+
+_MAY_END = (Standing.ACTIVE, Standing.PAUSED)
 
 
 def foresee(snapshot: Snapshot, requests: Iterable[StartGuest]) -> list[Plan | Refusal]:
@@ -36,6 +38,19 @@ def room_makers(snapshot: Snapshot, requests: Sequence[StartGuest], candidates: 
         if all(isinstance(outcome, Plan) for outcome in foresee(without, requests)):
             return tuple(candidates[:count])
     return ()
+
+
+def oldest_first(snapshot: Snapshot, account: Account) -> list[str]:
+    """Return the guests that can be ended now, the oldest first. Growth: n log n."""
+    there = [guest for guest, known in snapshot.guests.items() if known.standing in _MAY_END]
+    return sorted(there, key=lambda guest: (-account.age(guest, snapshot.now), guest))
+
+
+def better_places(snapshot: Snapshot) -> list[MoveGuest]:
+    """Return the moves by which exclusive guests leave more room to others. Growth: that of `decide`, for each."""
+    exclusive = [guest for guest, known in snapshot.guests.items() if known.exclusive and known.standing in _MAY_END]
+    plans = [(move, decide(snapshot, move)) for move in map(MoveGuest, exclusive)]
+    return [move for move, plan in plans if isinstance(plan, Plan) and plan.steps]
 
 
 def _without(snapshot: Snapshot, gone: Iterable[str]) -> Snapshot:

@@ -45,6 +45,7 @@ class Happening(StrEnum):
     THROTTLED = "throttled"
     RELEASED = "no longer throttled"
     OUT_OF_QUOTA = "out of quota"
+    MOVES = "moves"
     QUEUED = "queued"
     ALARM = "waits too long"
 

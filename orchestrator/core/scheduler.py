@@ -8,13 +8,13 @@ there may be new acts and `notices`, and `next_event` tells when to call `tick` 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.core.account import Account, Moment
 from orchestrator.core.books import Books
 from orchestrator.core.explain import Explanation, Timetable, explain
-from orchestrator.core.foresight import foresee, room_makers
+from orchestrator.core.foresight import foresee
 from orchestrator.core.handover import Continue, Halt, Phase
 from orchestrator.core.locks import LockState
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
@@ -28,8 +28,6 @@ from orchestrator.core.timekeeping import Overdue, Timekeeper
 from orchestrator.core.topology import Topology
 from orchestrator.core.turnover import Turnover
 from orchestrator.core.works import Works
-
-_MAY_END = (Standing.ACTIVE, Standing.PAUSED)
 
 
 class Scheduler:
@@ -83,13 +81,6 @@ class Scheduler:
     def foresee(self, requests: Iterable[StartGuest], now: int) -> list[Plan | Refusal]:
         """Return what would be decided about these starts, one after the other, and begin nothing."""
         return foresee(self.snapshot(now), requests)
-
-    def room_makers(self, requests: Sequence[StartGuest], now: int) -> tuple[str, ...]:
-        """Return the fewest of the owner's oldest guests without which these starts are not refused, if any."""
-        owners = {request.owner for request in requests}
-        mine = [guest for guest, known in self._books.items() if known.owner in owners and known.standing in _MAY_END]
-        mine.sort(key=lambda guest: (-self.account.age(guest, now), guest))
-        return room_makers(self.snapshot(now), requests, mine)
 
     def change(self, policy: Policy, now: int) -> None:
         """Go by another policy from now on; who was told something already has no longer than it says now.

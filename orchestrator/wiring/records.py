@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.chores.launcher import ChoresProcess
     from orchestrator.core.policy import Policy
+    from orchestrator.ports import Clock
+    from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
+    from orchestrator.wall_clock import Calendar
+
+NANOSECONDS = 1_000_000_000
 
 HEALTH_EVERY = 1.0
 """Seconds between two looks at how the chores are doing."""
@@ -45,6 +50,22 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
             watching.cancel()
             await recorder.close()
             await asyncio.to_thread(chores.stop)  # it ends by itself when all that it was given is durable
+
+
+def accounting_of(
+    recorder: Recorder, policy: Policy, calendar: Calendar, clock: Clock, tell: Callable[[str], None]
+) -> Accounting:
+    """Return the account of the daemon before, to go on with; a fresh one, aloud, if it cannot be read."""
+    from orchestrator.core.account import Account
+    from orchestrator.quotas import Accounting, moment_of
+
+    moment = moment_of(calendar, int(clock.now() * NANOSECONDS))
+    try:
+        account = Account(policy.quotas.share_window, moment, recorder.accounts())
+    except ValueError as error:
+        tell(f"note: what users have used of time cannot be read ({error}), so it is counted anew")
+        account = Account(policy.quotas.share_window, moment)
+    return Accounting(calendar, account)
 
 
 async def _watch(chores: ChoresProcess, tell: Callable[[str], None]) -> None:

@@ -30,6 +30,10 @@ class SentDefinitions:
         self.policy = policy
         self._opener = opener
 
+    def go_by(self, policy: Policy) -> None:
+        """Read definitions by another policy from now on."""
+        self.policy = policy
+
     async def read(self, request: StartRequest, owner: str) -> Wanted:
         """Return the guests of this owner; raises UsageError with every fault."""
         for each in request.definitions:

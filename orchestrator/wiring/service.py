@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.lifecycle import State
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
+from orchestrator.core.windows import effective
 from orchestrator.errors import OrchestratorError
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
-from orchestrator.wiring.records import recording
+from orchestrator.wiring.records import accounting_of, recording
 from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
@@ -28,13 +29,11 @@ if TYPE_CHECKING:
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine
     from orchestrator.host.notify import Notifier
-    from orchestrator.host.realtime import AlarmClock, Collector
+    from orchestrator.host.realtime import AlarmClock
     from orchestrator.launch import Launcher
-    from orchestrator.quotas import Accounting
+    from orchestrator.planner import Planner
     from orchestrator.recorder import Recorder
     from orchestrator.service.desk import Desk
-
-NANOSECONDS = 1_000_000_000
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the threads and serial logs."""
@@ -62,6 +61,7 @@ class Daemon:
     engine: Engine
     desk: Desk
     definitions: SentDefinitions
+    planner: Planner
     notifier: Notifier
     settings: Settings
     tell: Tell
@@ -89,13 +89,13 @@ class Daemon:
 
     @property
     def policy(self) -> Policy:
-        """The policy that is in force."""
-        return self.engine.policy
+        """The policy that is gone by, with what it plans for other times."""
+        return self.planner.policy
 
     def take(self, policy: Policy) -> tuple[str, ...]:
-        """Put another policy in force; return a line for each value that cannot be changed while guests go on."""
-        kept = self.engine.reload(policy)
-        self.settings.policy = self.definitions.policy = self.engine.policy
+        """Go by another policy; return a line for each value that cannot be changed while guests go on."""
+        kept = self.planner.plan(policy)
+        self.settings.policy = self.planner.policy
         for line in kept:
             self.tell(line)
         return kept
@@ -126,7 +126,7 @@ async def serve(settings: Settings, tell: Tell) -> None:
         async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
             launcher, clock = build_launcher(topology, hypervisor, connect), realtime.AlarmClock()
             daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
-            await _run(daemon, recorder, realtime.Collector(clock.left))
+            await _run(daemon, recorder, clock)
     finally:
         lock.release()
 
@@ -140,44 +140,35 @@ def _assemble(
     tell: Tell,
 ) -> Daemon:
     from orchestrator.engine import Engine
+    from orchestrator.host.calendar import HostCalendar
     from orchestrator.host.opening import UserFiles
+    from orchestrator.planner import Planner
     from orchestrator.service.desk import Desk
     from orchestrator.service.events import Events
 
     def note(notice: Notice) -> None:
         desk.note(notice)
 
-    accounting = _accounting(settings.policy, recorder, int(clock.now() * NANOSECONDS), tell)
-    engine = Engine(launcher.topology, settings.policy, launcher, clock, note, recorder, accounting)
+    calendar = HostCalendar()
+    policy = effective(settings.policy, calendar.local()).policy
+    accounting = accounting_of(recorder, policy, calendar, clock, tell)
+    engine = Engine(launcher.topology, policy, launcher, clock, note, recorder, accounting)
     definitions = SentDefinitions(settings.policy, UserFiles((SERVICE_CORE,)))
     desk = Desk(engine, definitions, Events(), clock)
-    return Daemon(engine, desk, definitions, notifier, settings, tell)
+    planner = Planner(engine, calendar, settings.policy, tell, definitions.go_by)
+    return Daemon(engine, desk, definitions, planner, notifier, settings, tell)
 
 
-def _accounting(policy: Policy, recorder: Recorder, now: int, tell: Tell) -> Accounting:
-    """Return the account of the daemon before, to go on with; a fresh one, aloud, if it cannot be read."""
-    from orchestrator.core.account import Account
-    from orchestrator.host.calendar import HostCalendar
-    from orchestrator.quotas import Accounting, moment_of
-
-    calendar = HostCalendar()
-    moment = moment_of(calendar, now)
-    try:
-        account = Account(policy.quotas.share_window, moment, recorder.accounts())
-    except ValueError as error:
-        tell(f"note: what users have used of time cannot be read ({error}), so it is counted anew")
-        account = Account(policy.quotas.share_window, moment)
-    return Accounting(calendar, account)
-
-
-async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None:
+async def _run(daemon: Daemon, recorder: Recorder, clock: AlarmClock) -> None:
     from orchestrator.config import decode_guest
+    from orchestrator.host.realtime import Collector
     from orchestrator.service.api import Api
     from orchestrator.service.door import Door
     from orchestrator.service.policies import PolicyDesk
     from orchestrator.service.serials import SerialDesk
     from orchestrator.service.server import serving
 
+    collector = Collector(clock.left)
     engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
     began = time.monotonic()
     for note in await engine.adopt(decode_guest):
@@ -197,7 +188,8 @@ async def _run(daemon: Daemon, recorder: Recorder, collector: Collector) -> None
         policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
         serials = SerialDesk(desk, ServedSerials())
         application = Api(desk, door, tell, version("orchestrator"), policies=policies, serials=serials).application()
-        housekeeping = [asyncio.create_task(collector.run()), asyncio.create_task(_look(engine, tell))]
+        acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock))
+        housekeeping = [asyncio.create_task(act) for act in acts]
         try:
             async with serving(application, path):
                 status = _status(engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ def user_name(uid: int) -> str:
     except KeyError:
         return str(uid)
     return str(uid) if name.isdigit() else name
+
+
+def today() -> date:
+    """Return the day that the calendar on the wall shows here."""
+    return date.today()
 
 
 def load_policy(path: Path | None) -> Policy:

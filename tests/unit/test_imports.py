@@ -30,6 +30,7 @@ LAYERS = {
     "adoption": "engine",
     "admission": "engine",
     "launch": "engine",
+    "planner": "engine",
     "quotas": "engine",
     "reconcile": "engine",
     "recorder": "engine",

@@ -11,11 +11,13 @@ from orchestrator.core.policy import Policy, RotationPolicy
 from orchestrator.engine import Engine
 from orchestrator.host.notify import Notifier
 from orchestrator.host.opening import UserFiles
+from orchestrator.planner import Planner
 from orchestrator.service.desk import Desk
 from orchestrator.service.events import Events
 from orchestrator.wiring.sent import SentDefinitions
 from orchestrator.wiring.service import Daemon, Settings, farewell
 from orchestrator.wiring.site import load_policy
+from tests.fakes.calendar import FakeCalendar
 from tests.fakes.engine import engine_on, going, guest, launcher_on
 from tests.fakes.host import FakeHost
 
@@ -29,7 +31,8 @@ def daemon_with(path: Path | None) -> tuple[Daemon, list[str]]:
     made = Engine(made.topology, settings.policy, launcher_on(host, made.topology), host.clock)
     definitions = SentDefinitions(settings.policy, UserFiles())
     desk = Desk(made, definitions, Events(), host.clock)
-    return Daemon(made, desk, definitions, Notifier({}), settings, told.append), told
+    planner = Planner(made, FakeCalendar(host.clock), settings.policy, told.append, definitions.go_by)
+    return Daemon(made, desk, definitions, planner, Notifier({}), settings, told.append), told
 
 
 def after(path: Path, text: str) -> tuple[Daemon, list[str]]:
