@@ -27,6 +27,7 @@ from orchestrator.core.xml.render import render
 from orchestrator.errors import FailedError
 from orchestrator.host.embed import prepare_root
 from orchestrator.host.hypervisor import LibvirtHypervisor
+from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.processes import ProcFs, become_subreaper
 from orchestrator.ports import SHUT_OFF, DomainEventKind, Hypervisor
 from tests.fakes.host import FakeHost, Faults
@@ -80,6 +81,9 @@ class Side(Protocol):
     def kill(self, uuid: str) -> None:
         """Have the process of a guest die."""
 
+    async def vcpus(self, guest: Domain) -> dict[int, set[int] | None]:
+        """Return where the thread of each vCPU may run; None for the first, which has no pin here."""
+
 
 @dataclass
 class FakeSide:
@@ -91,6 +95,10 @@ class FakeSide:
 
     def kill(self, uuid: str) -> None:
         self.host.ends(self.host.domains[uuid].name)
+
+    async def vcpus(self, guest: Domain) -> dict[int, set[int] | None]:
+        there = self.host.domains[str(guest.uuid)]
+        return {index: set(there.threads[tid].allowed) if index else None for index, tid in there.roles.vcpus.items()}
 
 
 @dataclass
@@ -118,6 +126,12 @@ class EmbeddedSide:
         pid = ProcFs().find(uuid)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+
+    async def vcpus(self, guest: Domain) -> dict[int, set[int] | None]:
+        monitor = await QmpMonitors().connect(guest.monitor_socket)
+        roles = await monitor.thread_roles()
+        await monitor.close()
+        return {index: os.sched_getaffinity(tid) if index else None for index, tid in roles.vcpus.items()}
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +189,46 @@ def test_who_is_paused_by_its_user_says_so_until_it_is_resumed_and_loses_nothing
                 await hypervisor.mark_paused(ONE, paused=paused)
                 (found,) = await hypervisor.domains()
                 assert found.metadata == replace(before.metadata, paused=paused)
+
+    asyncio.run(story())
+
+
+def test_where_a_guest_is_to_be_stands_in_its_metadata_and_nothing_else_is_lost(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            await hypervisor.start_paused(unpinned(render(domain(tmp_path, "beat", ONE))))
+            await hypervisor.mark_paused(ONE, paused=True)
+            (before,) = await hypervisor.domains()
+            pool = Pool(frozenset({2, 3, 4, 5}))
+            await hypervisor.mark_placed(ONE, Placement(pool=pool, vcpus=(5, 3), emulator=(4,), held=(2,)))
+            (found,) = await hypervisor.domains()
+            assert found.metadata == replace(before.metadata, vcpus=(5, 3), emulator=(4,), held=(2, 3, 4, 5))
+            await hypervisor.mark_paused(ONE, paused=False)
+            (found,) = await hypervisor.domains()
+            assert (found.metadata.vcpus, found.metadata.paused) == ((5, 3), False)
+            with pytest.raises(FailedError, match="its metadata cannot be changed"):
+                await hypervisor.mark_placed(OTHER, Placement(pool=pool, vcpus=(5,), emulator=(4,)))
+
+    asyncio.run(story())
+
+
+def test_vcpus_are_plugged_in_up_to_the_most_and_each_begins_on_its_core(side: Side, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with side.opened() as hypervisor:
+            plain = domain(tmp_path, "beat", ONE)
+            grows = replace(plain, spec=replace(plain.spec, max_vcpus=3))
+            await hypervisor.start_paused(unpinned(render(grows)))
+            assert await side.vcpus(grows) == {0: None}
+            await hypervisor.set_vcpus(ONE, (1, 0))
+            assert await side.vcpus(grows) == {0: None, 1: {0}}
+            await hypervisor.set_vcpus(ONE, (1, 0, 1))
+            assert await side.vcpus(grows) == {0: None, 1: {0}, 2: {1}}
+            await hypervisor.set_vcpus(ONE, (1, 0, 1))  # as it is already
+            with pytest.raises(FailedError, match="its vCPUs cannot be made 4"):
+                await hypervisor.set_vcpus(ONE, (1, 0, 1, 0))
+            with pytest.raises(FailedError, match="its vCPUs cannot be made 2"):
+                await hypervisor.set_vcpus(OTHER, (1, 0))
+            assert len(await side.vcpus(grows)) == 3
 
     asyncio.run(story())
 

@@ -46,6 +46,12 @@ class Servers:
         serve.tells("serving on ")
         return serve
 
+    def fails(self) -> tuple[int, list[str]]:
+        """Start one that does not come up; return its exit code and what it has told."""
+        arguments = [ORCHESTRATOR, "serve", "--policy", "policies/lab.toml"]
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+        return done.returncode, done.stderr.splitlines()
+
     def clear(self) -> None:
         for started in self._started:
             if started.poll() is None:
