@@ -81,6 +81,9 @@ async def _watch(chores: ChoresProcess, tell: Callable[[str], None]) -> None:
             troubles.append(f"the chores cannot write: {health.trouble}")
         if health.dropped or health.lost:
             troubles.append(f"{health.dropped} records did not fit into the queue, {health.lost} could not be kept")
+        if health.serial_lost:
+            least = 1 << health.serial_lost.bit_length() - 1  # so that a flood is not told of each time
+            troubles.append(f"{least} bytes of serial output or more came faster than they could be kept")
         said = "; ".join(troubles)
         if said and said != told:
             tell(said)
