@@ -39,6 +39,7 @@ from orchestrator.core.model import (
     disk_target,
 )
 from orchestrator.core.payloads import PayloadWish, page_faults, reference_faults
+from orchestrator.core.policy import NO_DEFAULTS, GuestDefaults
 from orchestrator.errors import Fault, InvalidFileError
 from orchestrator.toml_lines import line_of
 from orchestrator.toml_tables import Check, Document, Schema, load, plain, read, shown
@@ -66,12 +67,14 @@ class ParsedGuest:
         return Fault(message, key, line_of(self.lines, key))
 
 
-def parse_guest(text: bytes, file: str, *, directory: str) -> ParsedGuest:
+def parse_guest(text: bytes, file: str, *, directory: str, defaults: GuestDefaults = NO_DEFAULTS) -> ParsedGuest:
     """Read a definition; relative paths in it start at `directory`, an absolute path.
 
-    InvalidFileError lists every fault of the file; `file` is what messages call it.
+    What it does not say and the policy has a default for is as the policy says. InvalidFileError lists every fault of
+    the file; `file` is what messages call it.
     """
     document = load(text, file)
+    document = replace(document, table={**defaults.said(), **document.table})
     spec = _resolved(read(GuestSpec, document, _SCHEMA), directory)
     return ParsedGuest(spec, file, document.lines)
 

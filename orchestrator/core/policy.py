@@ -84,6 +84,16 @@ class GuestDefaults:
     memory: Size | None = None
     weight: int = 100
 
+    def said(self) -> dict[str, object]:
+        """Return the values as a definition would say them."""
+        memory = None if self.memory is None else str(self.memory)
+        values = {"vcpus": self.vcpus, "memory": memory, "weight": self.weight}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+NO_DEFAULTS = GuestDefaults()
+"""Definitions have to say everything that is needed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.model import Architecture
+from orchestrator.core.policy import NO_DEFAULTS, GuestDefaults
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.errors import InvalidFileError, InvalidFilesError
@@ -34,30 +35,33 @@ class AcceleratorChoice:
     why: str
 
 
-def load_guests(paths: Sequence[Path]) -> list[ParsedGuest]:
+def load_guests(paths: Sequence[Path], defaults: GuestDefaults = NO_DEFAULTS) -> list[ParsedGuest]:
     """Read and parse definitions of who calls; see `parse_guests`."""
-    return parse_guests([(read_file(path), str(path), str(path.resolve().parent)) for path in paths])
+    sources = [(read_file(path), str(path), str(path.resolve().parent)) for path in paths]
+    return parse_guests(sources, defaults=defaults)
 
 
-def parse_guests(sources: Iterable[tuple[bytes, str, str]], user: str | None = None) -> list[ParsedGuest]:
+def parse_guests(
+    sources: Iterable[tuple[bytes, str, str]], user: str | None = None, defaults: GuestDefaults = NO_DEFAULTS
+) -> list[ParsedGuest]:
     """Parse definitions, each as its text, what messages call its file, and the directory at which its paths start.
 
     It is checked that this process can read the files they name, and that the payloads are for `user` (else who calls)
     to map; raises with the faults of all of them.
     """
-    parsed, invalid = _parse(sources, user or owner())
+    parsed, invalid = _parse(sources, user or owner(), defaults)
     return _without_faults(parsed, invalid, map(_unreadable, parsed))
 
 
 async def parse_guests_for(
-    sources: Iterable[tuple[bytes, str, str]], owner: str, opener: FileOpener
+    sources: Iterable[tuple[bytes, str, str]], owner: str, opener: FileOpener, defaults: GuestDefaults = NO_DEFAULTS
 ) -> list[ParsedGuest]:
     """Parse definitions as `parse_guests` does, but see whether their owner can open the files they name."""
     import asyncio
 
     from orchestrator.core.files import guest_files
 
-    parsed, invalid = await asyncio.to_thread(_parse, sources, owner)
+    parsed, invalid = await asyncio.to_thread(_parse, sources, owner, defaults)
     troubles = []
     for guest in parsed:
         async with opener.opened(owner, guest_files(guest.spec)) as opened:
@@ -65,7 +69,9 @@ async def parse_guests_for(
     return _without_faults(parsed, invalid, troubles)
 
 
-def _parse(sources: Iterable[tuple[bytes, str, str]], user: str) -> tuple[list[ParsedGuest], list[InvalidFileError]]:
+def _parse(
+    sources: Iterable[tuple[bytes, str, str]], user: str, defaults: GuestDefaults
+) -> tuple[list[ParsedGuest], list[InvalidFileError]]:
     from orchestrator.config import parse_guest
     from orchestrator.wiring.payloads import resolved
 
@@ -73,7 +79,7 @@ def _parse(sources: Iterable[tuple[bytes, str, str]], user: str) -> tuple[list[P
     invalid: list[InvalidFileError] = []
     for text, file, directory in sources:
         try:
-            parsed.append(resolved(parse_guest(text, file, directory=directory), user))
+            parsed.append(resolved(parse_guest(text, file, directory=directory, defaults=defaults), user))
         except InvalidFileError as error:
             invalid.append(error)
     return parsed, invalid
@@ -175,7 +181,7 @@ def domain_to_print(path: Path, cores: str | None, policy: Policy) -> tuple[Doma
     from orchestrator.core.placement import Placement, assign, place
     from orchestrator.wiring.payloads import mapped_to_print
 
-    (parsed,) = load_guests([path])
+    (parsed,) = load_guests([path], policy.defaults)
     spec, topology, note = parsed.spec, load_topology(policy), ""
     if cores is None:
         outcome = place(spec, topology.pool.cores, topology)

@@ -45,7 +45,7 @@ def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
     """Read everything and refuse what can be refused before anything is started: files first, then the host."""
     from orchestrator.engine import require_pool
 
-    parsed = load_guests(paths)
+    parsed = load_guests(paths, policy.defaults)
     topology = load_topology(policy)
     require_pool(topology)
     choices = {arch: accelerator_for(arch, policy) for arch in sorted({each.spec.architecture for each in parsed})}

@@ -45,7 +45,8 @@ def check(file: Path) -> Checked:
             continue
         path = Path(each.definition)
         try:
-            (parsed[each.definition],) = parse_guests([(read_file(path), each.definition, str(path.parent))])
+            source = (read_file(path), each.definition, str(path.parent))
+            (parsed[each.definition],) = parse_guests([source], defaults=sourced.policy.defaults)
         except InvalidFilesError as error:
             invalid += [found for found in error.errors if str(found) not in map(str, invalid)]
         except UsageError as error:

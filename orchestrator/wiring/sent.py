@@ -41,9 +41,9 @@ class SentDefinitions:
                 raise UsageError(f"{each.file}: the directory {each.directory[:60]!r} is not an absolute path")
         sources = [(each.text.encode(), each.file, each.directory) for each in request.definitions]
         if self.pinned(owner):
-            parsed = await parse_guests_for(sources, owner, self._opener)
+            parsed = await parse_guests_for(sources, owner, self._opener, self.policy.defaults)
         else:
-            parsed = await asyncio.to_thread(parse_guests, sources, owner)
+            parsed = await asyncio.to_thread(parse_guests, sources, owner, self.policy.defaults)
         return await asyncio.to_thread(self._to_run, parsed, request.count, owner)
 
     def pinned(self, owner: str) -> bool:

@@ -182,8 +182,8 @@ async def _run(daemon: Daemon, recorder: Recorder, clock: AlarmClock) -> None:
     async with _going(engine) as running:
         door = Door(
             time.monotonic,
-            lambda: daemon.settings.policy.users.admin_group,
-            BannedByPolicy(lambda: daemon.settings.policy),
+            lambda: daemon.engine.policy.users.admin_group,
+            BannedByPolicy(lambda: daemon.engine.policy),
         )
         policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
         serials = SerialDesk(desk, ServedSerials())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config import parse_guest
 from orchestrator.core.agenda import DesiredGuest
 from orchestrator.core.durations import Duration
 from orchestrator.core.limits import Limits, User
@@ -222,3 +223,12 @@ def test_a_shipped_policy_extends_the_default_one(name: str) -> None:
     found = read_policy(f"{name}.toml", lambda file: (POLICIES / file).read_bytes())
     assert found.files == ("default.toml", f"{name}.toml")
     assert found.policy != Policy()
+
+
+def test_a_definition_has_the_policys_defaults_for_what_it_does_not_say() -> None:
+    defaults = parse_policy(b"[defaults]\nvcpus = 2\nmemory = '64 MiB'\nweight = 50", "p.toml").defaults
+    text = b"name = 'g'\narchitecture = 'i386'\nvcpus = 1\n[boot]\npayload = 'x'\n"
+    spec = parse_guest(text, "g.toml", directory="/", defaults=defaults).spec
+    assert (spec.vcpus, spec.memory, spec.weight) == (1, Size.parse("64 MiB"), 50)
+    with pytest.raises(UsageError, match="memory: missing"):
+        parse_guest(text, "g.toml", directory="/")
