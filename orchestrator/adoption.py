@@ -13,12 +13,17 @@ from orchestrator.core.placement import Placement
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.snapshot import Known, Standing
 from orchestrator.core.xml.domain import Domain
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import FailedError, OrchestratorError, UsageError
 from orchestrator.launch import Guest, Launcher, RunningGuest
+from orchestrator.monitor_ports import LOADS
 from orchestrator.ports import SHUT_OFF, LiveDomain
 
 RUNNING, CRASHED = "running", "crashed"
 """libvirt's words for a domain that runs, and for one whose kernel has panicked and which was kept."""
+
+
+class _UnfinishedError(FailedError):
+    """What was going on with a guest cannot be finished by another scheduler, and it was removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +56,11 @@ async def adopt(
     async def attach(live: LiveDomain) -> tuple[Adopted, LiveDomain] | None:
         try:
             return await _attach(launcher, live, decode(live.metadata.specification)), live
+        except _UnfinishedError as error:
+            notes.append(f"{live.name}: {error}")
         except OrchestratorError as error:
             notes.append(f"{live.name}: cannot be taken over, and is left alone: {error}")
-            return None
+        return None
 
     alive = [live for live in await launcher.hypervisor.domains() if live.state != SHUT_OFF]
     # All at once: each waits for the answers of a QEMU of its own.
@@ -78,6 +85,9 @@ def _order(pair: tuple[Adopted, LiveDomain]) -> tuple[bool, bool, str]:
 
 async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adopted:
     metadata = live.metadata
+    if metadata.mould:
+        await launcher.hypervisor.remove(live.uuid)
+        raise _UnfinishedError("a template was being made with it, which came to nothing; removed")
     guest = Guest(
         spec=spec,
         specification=metadata.specification,
@@ -92,6 +102,13 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
     domain: Domain = replace(guest.placed(placement, metadata.directory), uuid=live.uuid)
     crashed = live.state == CRASHED
     running = await launcher.attach(domain)
+    if await running.monitor.status() == LOADS:
+        await running.monitor.close()
+        await launcher.clear(domain)
+        raise _UnfinishedError(
+            "its state was being loaded when the last scheduler ended; it was removed, the state is not"
+        )
+    await running.monitor.stop_saving()
     # QEMU's own word: libvirt's can be that of a moment before the last scheduler ended.
     status = await running.monitor.status()
     runs = status == RUNS

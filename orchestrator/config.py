@@ -19,6 +19,8 @@ from orchestrator.core.durations import Duration
 from orchestrator.core.files import FOUND_BY_LIBVIRT, boot_paths, guest_files
 from orchestrator.core.model import (
     GIB,
+    GUEST_NAME,
+    GUEST_NAME_IN_WORDS,
     MIB,
     Architecture,
     Boot,
@@ -48,7 +50,6 @@ MOST_DISKS = 26  # vda to vdz
 METADATA = "the domain's metadata"  # what messages call the file behind `decode_guest`
 
 _MOST_PATH = 4095  # bytes: PATH_MAX without its terminator
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its terminator
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")  # what XML, logs and terminals do not survive
@@ -140,9 +141,8 @@ def _path_trouble(path: str) -> str:
 
 
 def _check_name(name: str) -> Iterator[Fault]:
-    if not _NAME.fullmatch(name):
-        allowed = "1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last"
-        yield Fault(f"{shown(name)} is not possible; it is {allowed}", "name")
+    if not GUEST_NAME.fullmatch(name):
+        yield Fault(f"{shown(name)} is not possible; it is {GUEST_NAME_IN_WORDS}", "name")
 
 
 def _check_vcpus(architecture: Architecture, vcpus: int) -> Iterator[Fault]:

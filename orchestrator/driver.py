@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.core.handover import Continue, Halt
@@ -156,17 +157,23 @@ class Driver:
             self.stir.set()
 
     async def _carry_out(self, order: Order) -> None:
+        at_hand = self.guests.get(order.guest) if isinstance(order, Continue | Halt) else None
         try:
             await self._act(order)
-        except OutcomeUnknownError as error:
-            self._failures[order.guest] = error
-            self.scheduler.failed(order, str(error), self.now(), unknown=True)
         except OrchestratorError as error:
-            self._failures[order.guest] = error
-            await self._give_up(order, error)
+            # What was asked of a guest that has ended meanwhile is no failure of the one that has its name now.
+            if at_hand is None or not at_hand.over:
+                await self._failed(order, error)
         else:
             self.scheduler.done(order, self.now())
         self.go_on()
+
+    async def _failed(self, order: Order, error: OrchestratorError) -> None:
+        self._failures[order.guest] = error
+        if isinstance(error, OutcomeUnknownError):
+            self.scheduler.failed(order, str(error), self.now(), unknown=True)
+        else:
+            await self._give_up(order, error)
 
     async def _give_up(self, order: Order, error: OrchestratorError) -> None:
         """End a guest that could not be let run, or stopped; a launch has undone itself, and an end is forced later."""
@@ -208,10 +215,12 @@ class Driver:
                 self._force(order)
 
     async def _launch(self, name: str, order: Launch) -> None:
-        domain = self.wanted[name].placed(order.placement, self.launcher.files.directory(name))
+        wanted = self.wanted[name]
+        domain = wanted.placed(order.placement, self.launcher.files.directory(name))
         async with self._clearing[name]:  # its uuid is that of the one before
-            guest = await self.launcher.launch(domain)
+            guest = await self.launcher.launch(domain, wanted.origin)
             self.guests[name] = guest
+            self.wanted[name] = replace(wanted, origin=None, staged=False)
         self.observer.launched(guest)
 
     def _seat(self, guest: RunningGuest, cores: tuple[int, ...]) -> Placement:

@@ -117,6 +117,7 @@ class Engine:
 
         What is beyond a quota may wait for room, or make some, as the policy says (`OverQuota`). Returns when each
         exclusive one runs and each shared one takes turns.
+        One that is staged is paused then.
         """
         foreseen = await self._admission.admitted(guests)
         for guest in guests:
@@ -170,8 +171,8 @@ class Engine:
         """Have so many vCPUs in an exclusive guest while it runs."""
         await self._reseat(ResizeGuest(name, vcpus))
 
-    async def kill(self, name: str) -> None:
-        """End a guest's process at once, without its help; one that waits to be restarted is not."""
+    async def kill(self, name: str, how: str = "killed") -> None:
+        """End a guest's process at once, without its help; one that waits to be restarted is not. `how` is for `ps`."""
         life = self._lives.get(name)
         if life is not None and life.state is State.BACKING_OFF:
             self._upkeep.discard(name, life)
@@ -181,7 +182,7 @@ class Engine:
             await self._records.intend("kill", {"guest": name})
         if guest.over:
             return
-        self._lives[name].killed()
+        self._lives[name].killed(how)
         if guest.pid is not None:
             self._launcher.processes.kill(guest.pid, str(guest.domain.uuid))
         await self._driver.gone(guest)

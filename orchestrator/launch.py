@@ -6,75 +6,31 @@ No decision is taken here; which guest runs where and when is the engine's word.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.charge import Charge
 from orchestrator.core.files import disk_key
-from orchestrator.core.model import GuestSpec, disk_target
+from orchestrator.core.model import disk_target
 from orchestrator.core.payloads import MappedPayload, PayloadMap
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
-from orchestrator.core.requests import StartGuest
 from orchestrator.core.topology import Topology
 from orchestrator.core.xml.audit import audit
-from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
+from orchestrator.core.xml.domain import Domain, RamFile, Window
 from orchestrator.core.xml.render import render
 from orchestrator.core.xml.verdict import Kind
 from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError, PinMismatchError
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import GuestFiles, Hypervisor, Monitor, Monitors, Processes, Thread, ThreadRoles
+from orchestrator.wanted import Guest, Origin
+
+__all__ = ["Guest", "Launcher", "Origin", "RunningGuest"]
 
 NANOSECONDS = 1_000_000_000
 
 _MOVES = 3
 """How often a guest's threads are pinned anew while QEMU goes on making new ones."""
-
-_UUIDS = uuid.UUID("8b7cf9e2-9c4c-4f0b-9a0a-3d3f0c1f2b6e")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
-    """A definition to run: whose it is, its canonical JSON, the QEMU program and accelerator for it.
-
-    `by_policy` is of a guest that a policy run starts, and may stop. If it is `pinned`, the files that it names are
-    opened with its owner's rights, which are not those of this process. `disk` is what its writable disks can grow to,
-    in bytes; `by_admin` tells that a member of the admin group starts it, for himself or for its owner.
-    """
-
-    spec: GuestSpec
-    specification: str
-    owner: str
-    emulator: str
-    accelerator: Accelerator
-    by_policy: bool = False
-    pinned: bool = False
-    disk: int = 0
-    by_admin: bool = False
-
-    def request(self) -> StartGuest:
-        """Return what asks the scheduler to start it."""
-        return StartGuest(spec=self.spec, owner=self.owner, disk=self.disk, by_admin=self.by_admin)
-
-    def placed(self, placement: Placement, directory: str) -> Domain:
-        """Return the domain of this guest on these cores, with its run directory."""
-        return Domain(
-            spec=self.spec,
-            placement=placement,
-            accelerator=self.accelerator,
-            owner=self.owner,
-            specification=self.specification,
-            emulator=self.emulator,
-            directory=directory,
-            uuid=self.uuid(directory),
-            by_policy=self.by_policy,
-            pinned=self.pinned,
-        )
-
-    def uuid(self, directory: str) -> str:
-        """Return the uuid of the owner's guest in this directory: the same each time, so its process is known again."""
-        return str(uuid.uuid5(_UUIDS, f"{self.owner}:{directory}"))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,8 +84,10 @@ class Launcher:
     files: GuestFiles
     payloads: Payloads
 
-    async def launch(self, domain: Domain) -> RunningGuest:
-        """Check its payload, define, start paused, prove every thread's affinity. On failure nothing of it is left.
+    async def launch(self, domain: Domain, origin: Origin | None = None) -> RunningGuest:
+        """Check its payload, define, start paused, load its state if it has an origin, prove every thread's affinity.
+
+        On failure nothing of it is left.
 
         PinMismatchError or another FailedError says what failed; OutcomeUnknownError if it could not be undone either.
         """
@@ -137,6 +95,8 @@ class Launcher:
         mapped = await self._payload(domain)
         if mapped is not None:
             domain = with_payload(domain, mapped)
+        if origin is not None and origin.ram is not None:
+            domain = replace(domain, ram_file=origin.ram)  # which has what the payload's had become
         xml = render(domain)
         verdict = audit(xml.encode(), self.reserved())
         if verdict.kind is not Kind.CONFINED or verdict.cautions:
@@ -144,10 +104,14 @@ class Launcher:
             raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
         guest = None
         try:
-            await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner)
+            saved = {} if origin is None else origin.overlays
+            copies = {domain.overlay(target): path for target, path in saved.items()}
+            await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner, copies)
             await self.hypervisor.start_paused(xml)
             guest = await self.attach(domain)
             guest.mapped = mapped
+            if origin is not None:
+                await guest.monitor.load(origin.state, skip_shared=origin.skip_shared)
             self._prove(guest)
             await self._prove_images(guest)
             self._require_unchanged(guest)

@@ -15,6 +15,31 @@ from orchestrator.core.health import ChoresHealth
 from orchestrator.core.journal import Head, Record
 from orchestrator.core.placement import Placement
 from orchestrator.core.xml.metadata import Metadata
+from orchestrator.monitor_ports import Machine, Monitor, Monitors, ThreadRoles
+
+__all__ = [
+    "MOST_ENDINGS",
+    "SHUT_OFF",
+    "Chores",
+    "ChoresHealth",
+    "Clock",
+    "DomainEvent",
+    "DomainEventKind",
+    "Ending",
+    "GuestFiles",
+    "Hypervisor",
+    "Journal",
+    "LiveDomain",
+    "Machine",
+    "Monitor",
+    "Monitors",
+    "Processes",
+    "SerialText",
+    "Store",
+    "StoredGuest",
+    "Thread",
+    "ThreadRoles",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +90,6 @@ class DomainEvent:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadRoles:
-    """Which thread is which, told by QEMU: vCPU index to thread id, I/O thread name to thread id."""
-
-    vcpus: Mapping[int, int]
-    iothreads: Mapping[str, int]
-
-
 class Clock(Protocol):
     """Monotonic time in seconds."""
 
@@ -95,49 +112,14 @@ class Processes(Protocol):
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""
 
+    def identity(self, pid: int) -> str:
+        """Return what no other process of this boot has, also later: when it began is part of it. Empty if it ended."""
+
     def freeze(self, pid: int, uuid: str) -> None:
         """Stop every thread of the QEMU process of this domain; fine if it is not that domain's (any more)."""
 
     def kill(self, pid: int, uuid: str) -> None:
         """End that process at once, without its help; fine if it is not that domain's (any more)."""
-
-
-class Monitor(Protocol):
-    """A connection to one guest's QMP socket."""
-
-    async def thread_roles(self) -> ThreadRoles:
-        """Ask which threads are vCPUs and which do I/O."""
-
-    async def resume(self) -> None:
-        """Let the guest run, and return when QEMU has confirmed it."""
-
-    async def suspend(self) -> None:
-        """Stop the guest's vCPUs, and return when QEMU has confirmed it."""
-
-    async def status(self) -> str:
-        """Ask for QEMU's own word: `life.RUNS`, one of `life.STANDS`, or what keeps the guest from running."""
-
-    async def images(self) -> Mapping[str, str]:
-        """Return the files that QEMU has opened as disks, each by its node's name."""
-
-    async def powerdown(self) -> None:
-        """Press the guest's power button, and return when QEMU has done so; whether the guest listens is its affair."""
-
-    def events(self) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """Yield QMP events, name and data, from the connection on, for one reader; at least those of `life.TOLD`.
-
-        It ends when QEMU has hung up, since its process is ending, or when we have.
-        """
-
-    async def close(self) -> None:
-        """Hang up."""
-
-
-class Monitors(Protocol):
-    """Connects to QMP sockets."""
-
-    async def connect(self, socket: str) -> Monitor:
-        """Return a monitor that has negotiated; FailedError if nobody answers."""
 
 
 class Hypervisor(Protocol):
@@ -182,12 +164,18 @@ class GuestFiles(Protocol):
         """Return the path of the guest's run directory, whether it exists or not."""
 
     async def prepare(
-        self, name: str, overlays: Mapping[str, tuple[str, str]], pins: Mapping[str, GuestFile], owner: str
+        self,
+        name: str,
+        overlays: Mapping[str, tuple[str, str]],
+        pins: Mapping[str, GuestFile],
+        owner: str,
+        copies: Mapping[str, str],
     ) -> None:
         """Make it anew, with qcow2 overlays: path of the overlay to (image, format of the image).
 
         Before, each file of `pins` is opened with its owner's rights and held fast at a path in the directory, which is
-        then that file, whatever its own name comes to mean. FailedError or HostError if that cannot be done.
+        then that file, whatever its own name comes to mean. `copies` are overlays that were saved: path of the overlay
+        to the file that it is to be a copy of. FailedError or HostError if that cannot be done.
         """
 
     def discard(self, name: str) -> None:

@@ -102,6 +102,9 @@ class _Renumbered:
         _require_the_one(cores)
         self.inner.pin(tid, frozenset({SERVICE_CORE}))
 
+    def identity(self, pid: int) -> str:
+        return self.inner.identity(pid)
+
     def freeze(self, pid: int, uuid: str) -> None:
         self.inner.freeze(pid, uuid)
 

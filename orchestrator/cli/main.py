@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli import (
     audit,
     bench,
+    context,
     doctor,
     foreground,
     guests,
@@ -57,6 +58,10 @@ for name, command in (
     ("console", guests.console),
     ("xml", guests.xml),
     ("simulate", simulate.simulate),
+    ("save", context.save),
+    ("restore", context.restore),
+    ("clone", context.clone),
+    ("gc", context.gc),
 ):
     app.command(name)(command)
 for name, group in (
@@ -66,6 +71,9 @@ for name, group in (
     ("lab", lab.app),
     ("payload", payload.app),
     ("policy", policy.app),
+    ("saved", context.saved),
+    ("snapshot", context.snapshot),
+    ("template", context.template),
 ):
     app.add_typer(group, name=name)
 

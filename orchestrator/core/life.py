@@ -26,7 +26,7 @@ TOLD = ("GUEST_PANICKED", "WATCHDOG", "RESET", "SHUTDOWN")
 """The QMP events that mean something here."""
 
 RUNS = "running"
-STANDS = ("paused", "prelaunch")
+STANDS = ("paused", "prelaunch", "postmigrate")
 """QEMU's words (QMP, RunState) for a guest whose vCPUs run, and for one that was only told to stand still."""
 
 _PAST = (State.BACKING_OFF, State.STOPPED)
@@ -97,10 +97,10 @@ class Life:
             self.trouble(Event.PANICKED, "its kernel panicked")
         self.happens(Event.KEPT if crashed else Event.PAUSE)
 
-    def killed(self) -> None:
-        """Note that its user has it killed."""
+    def killed(self, how: str = "killed") -> None:
+        """Note that its user has it ended at once; `how` is the word for it."""
         self.grace = 0
-        self._end(Event.KILLED, "killed")
+        self._end(Event.KILLED, how)
 
     def _end(self, event: Event, how: str) -> None:
         """Note that its user ends it; if it is in trouble, that stays the cause."""
@@ -140,6 +140,9 @@ class Life:
             case Happening.UNDONE, StartGuest():
                 self.launch_failed(notice.why)
                 return True
+            case Happening.DONE, StartGuest(staged=True):
+                self.happens(Event.LAUNCHED)
+                self.happens(Event.PAUSE)
             case (Happening.DONE, PauseGuest()) | (Happening.UNDONE, ResumeGuest()):
                 self.happens(Event.PAUSE)
             case Happening.QUARANTINED, _:

@@ -268,6 +268,10 @@ class GuestSpec:
         return Duration(0) if isinstance(self.boot, PayloadBoot) else _GRACE
 
 
+GUEST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+GUEST_NAME_IN_WORDS = "1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last"
+
+
 def disk_target(index: int) -> str:
     """Return the target of the disk at `index` (0-25) in the definition: vda, vdb, ..."""
     return f"vd{chr(ord('a') + index)}"

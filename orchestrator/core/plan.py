@@ -137,7 +137,8 @@ def _start(snapshot: Snapshot, request: StartGuest) -> Plan | Refusal:
     if reasons or isinstance(placement, Refusal):
         return Refusal(reasons)
     steps = _start_exclusive if exclusive else _start_shared
-    return Plan(request, tuple(steps(request.guest, placement)))
+    taken_first = tuple(steps(request.guest, placement))
+    return Plan(request, taken_first[:-1] if request.staged else taken_first)  # the last one lets it run
 
 
 def _by_policy(snapshot: Snapshot, request: StartGuest, placement: Placement | Refusal) -> Iterator[Reason]:

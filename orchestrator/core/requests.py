@@ -12,6 +12,7 @@ class StartGuest:
     """Start a guest of this definition for its owner, in a priority class (the higher goes first; None: the policy's).
 
     `disk` is what its writable disks can grow to, in bytes. `by_admin` is what a member of the admin group asks for.
+    One that is `staged` is launched and then stands still, as if it were paused, until it is resumed.
     """
 
     spec: GuestSpec
@@ -19,6 +20,7 @@ class StartGuest:
     priority: int | None = None
     disk: int = 0
     by_admin: bool = False
+    staged: bool = False
 
     @property
     def guest(self) -> str:

@@ -226,7 +226,10 @@ class Works:
         if work.failure and work.before is None:
             self._books.strike(guest)
         elif guest in self._books:
-            standing = work.before if work.failure else _AFTERWARDS.get(type(work.plan.request), work.before)
+            request = work.plan.request
+            standing = work.before if work.failure else _AFTERWARDS.get(type(request), work.before)
+            if isinstance(request, StartGuest) and request.staged:
+                standing = Standing.PAUSED
             self._books.move(guest, standing or Standing.ACTIVE)
         what = Happening.UNDONE if work.failure else Happening.DONE
         self._turnover.notices.append(Notice(what, guest, now, why=work.failure))

@@ -48,9 +48,14 @@ class GuestDirectories:
         return path
 
     async def prepare(
-        self, name: str, overlays: Mapping[str, tuple[str, str]], pins: Mapping[str, GuestFile], owner: str
+        self,
+        name: str,
+        overlays: Mapping[str, tuple[str, str]],
+        pins: Mapping[str, GuestFile],
+        owner: str,
+        copies: Mapping[str, str],
     ) -> None:
-        """Make the directory anew, with a qcow2 overlay for each path above (image, its format).
+        """Make the directory anew, with a qcow2 overlay for each path above (image, its format), or that is a copy.
 
         A pin is a mount of the file that was opened, read-only unless the guest may write to it: neither a change of
         its name nor a crash of ours moves it, and QEMU gets no more of it than its owner would.
@@ -65,7 +70,10 @@ class GuestDirectories:
                     raise FailedError(f"{name}: {'; '.join(troubles)}")
                 sizes = await asyncio.to_thread(_pin_all, dict(zip(pins, opened, strict=True)))
         for overlay, (image, form) in overlays.items():
-            await asyncio.to_thread(_create_overlay, overlay, image, form, sizes.get(image))
+            if overlay in copies:
+                await asyncio.to_thread(_copy, copies[overlay], overlay)
+            else:
+                await asyncio.to_thread(_create_overlay, overlay, image, form, sizes.get(image))
 
     def discard(self, name: str) -> None:
         """Remove sockets, overlays and pins; the serial log stays to be read."""
@@ -159,3 +167,11 @@ def _create_overlay(overlay: str, image: str, form: str, size: int | None) -> No
         raise HostError("qemu-img is missing; `apt-get install qemu-utils` installs it") from None
     except subprocess.CalledProcessError as error:
         raise FailedError(f"{image}: no overlay could be made above it: {error.stderr.strip()}") from None
+
+
+def _copy(saved: str, overlay: str) -> None:
+    """Copy a saved overlay, its blocks shared where the file system can."""
+    command = ["cp", "--reflink=auto", "--sparse=always", "--", saved, overlay]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FailedError(f"{overlay}: cannot be a copy of the saved one: {done.stderr.strip()}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
@@ -11,7 +13,7 @@ from qemu.qmp import QMPClient, QMPError, Runstate
 
 from orchestrator.core.life import TOLD
 from orchestrator.errors import FailedError, OutcomeUnknownError
-from orchestrator.ports import ThreadRoles
+from orchestrator.ports import Machine, ThreadRoles
 
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # it raises what it also logs; stderr is the user's
 
@@ -20,6 +22,13 @@ CONNECT_LIMIT = 30.0
 
 ANSWER_LIMIT = 30.0
 """Seconds in which QEMU must answer a command."""
+
+_NO_LIMIT = 1 << 40
+"""Bytes a second for a state, where QEMU's own limit is that of a network: 128 MiB."""
+
+_STATE = "orchestrator-state"
+_LOOK_EVERY = 0.002
+"""Seconds between two looks at how far a state has got: without RAM it takes three milliseconds."""
 
 
 _FORMATS = ("raw", "qcow2")
@@ -62,6 +71,73 @@ class QmpMonitor:
         nodes = cast(list[dict[str, Any]], await self._ask("query-named-block-nodes"))
         return {node["node-name"]: node["file"] for node in nodes if node["drv"] not in _FORMATS}
 
+    async def machine(self) -> Machine:
+        """Ask ``query-version``, and the machine object for its type."""
+        version = cast(dict[str, Any], await self._ask("query-version"))["qemu"]
+        kind = str(await self._ask("qom-get", path="/machine", property="type"))
+        qemu = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
+        return Machine(qemu, kind.removesuffix("-machine"))
+
+    async def save(self, path: str, *, skip_shared: bool) -> None:
+        """Migrate into a file, whose descriptor is passed: QEMU need not be able to open it."""
+        if await self.status() == "postmigrate":
+            raise FailedError(
+                f"{self._socket}: its state has been written since it last ran; QEMU does so only once: resume it"
+            )
+        await self._ask("migrate-set-parameters", **{"max-bandwidth": _NO_LIMIT})
+        handle = await asyncio.to_thread(_open, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            await self._hand_over(handle, skip_shared)
+            await self._ask("migrate", uri=f"fd:{_STATE}")
+            await self._until_moved("saved")
+        except BaseException:
+            await asyncio.shield(self.stop_saving())
+            raise
+
+    async def load(self, path: str, *, skip_shared: bool) -> None:
+        """Migrate from a file, whose descriptor is passed."""
+        handle = await asyncio.to_thread(_open, path, os.O_RDONLY)
+        await self._hand_over(handle, skip_shared)
+        await self._ask("migrate-incoming", uri=f"fd:{_STATE}")
+        await self._until_moved("restored")
+
+    async def stop_saving(self) -> None:
+        """Send ``migrate_cancel``."""
+        with contextlib.suppress(FailedError):  # a guest that has gone saves nothing
+            await self._ask("migrate_cancel")
+
+    async def _hand_over(self, handle: int, skip_shared: bool) -> None:
+        """Give QEMU a file, under a name, and close it here; say whether memory in shared files is left out."""
+        try:
+            capability = {"capability": "x-ignore-shared", "state": skip_shared}
+            await self._ask("migrate-set-capabilities", capabilities=[capability])
+            self._client.send_fd_scm(handle)
+            await self._ask("getfd", fdname=_STATE)
+        except (QMPError, OSError) as error:
+            raise FailedError(f"{self._socket}: a file cannot be passed: {error}") from error
+        finally:
+            os.close(handle)
+
+    async def _until_moved(self, done: str) -> None:
+        """Return when all has been written or read; FailedError if it has failed, or nothing moves any more."""
+        moved, since, loop = -1, 0.0, asyncio.get_running_loop()
+        while True:
+            told = cast(dict[str, Any], await self._ask("query-migrate"))
+            status, now = told.get("status"), loop.time()
+            if status == "completed":
+                return
+            if status in ("failed", "cancelled"):
+                why = told.get("error-desc") or f"the state does not fit it, or could not be written: {status}"
+                raise FailedError(f"{self._socket}: the guest could not be {done}: {why}")
+            progress = told.get("ram", {}).get("transferred", 0)
+            if progress != moved:
+                moved, since = progress, now
+            elif now - since > ANSWER_LIMIT:
+                raise FailedError(
+                    f"{self._socket}: the guest could not be {done}: nothing moved for {ANSWER_LIMIT:g} s"
+                )
+            await asyncio.sleep(_LOOK_EVERY)
+
     async def powerdown(self) -> None:
         """Send ``system_powerdown``: ACPI's power button, or what the machine has in its place."""
         await self._ask("system_powerdown")
@@ -93,9 +169,9 @@ class QmpMonitor:
         while self._client.runstate is Runstate.RUNNING:
             await self._client.runstate_changed()
 
-    async def _ask(self, command: str) -> object:
+    async def _ask(self, command: str, **arguments: object) -> object:
         try:
-            return await asyncio.wait_for(self._client.execute(command), ANSWER_LIMIT)
+            return await asyncio.wait_for(self._client.execute(command, arguments or None), ANSWER_LIMIT)
         except TimeoutError:
             raise OutcomeUnknownError(
                 f"{self._socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
@@ -121,3 +197,11 @@ class QmpMonitors:
 
 def _told(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return message["event"], message.get("data", {})
+
+
+def _open(path: str, flags: int) -> int:
+    """Open the file of a state; FailedError if it cannot be, or is there already and should not."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FailedError(f"{path}: the file of the state cannot be opened: {error.strerror}") from error

@@ -60,6 +60,15 @@ class ProcFs:
             where = format_cpulist(cores)
             raise FailedError(f"thread {tid} cannot be moved to cores {where}: {error.strerror}") from error
 
+    def identity(self, pid: int) -> str:
+        """Return pid, starttime (22 in proc(5)) and the boot's id."""
+        try:
+            _, _, tail = (self._root / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")
+            boot = (self._root / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
+        except OSError:
+            return ""
+        return f"{pid} {tail.split()[19]} {boot}"
+
     def freeze(self, pid: int, uuid: str) -> None:
         """Send SIGSTOP to the QEMU process of this domain, which stops all its threads."""
         _signal(pid, uuid, signal.SIGSTOP)

@@ -6,6 +6,7 @@ import asyncio
 import math
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ from orchestrator.service.payload_api import payload_handlers
 from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.routes import ROUTES, Cores, Guests
 from orchestrator.service.serials import SerialDesk
+from orchestrator.service.states import StateDesk, Tells
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _T = TypeVar("_T")
@@ -43,6 +45,15 @@ BODY_LIMIT = 10.0
 _CALLER = web.RequestKey("caller", Peer)  # who asks
 _NEWLINE = b"\n"
 _READS = ("GET",)
+
+
+@dataclass(frozen=True, slots=True)
+class Desks:
+    """Who answers beside the desk of guests."""
+
+    policies: PolicyDesk
+    serials: SerialDesk
+    states: StateDesk
 
 
 class Api:
@@ -56,13 +67,11 @@ class Api:
         version: str = "0",
         peer: Callable[[socket.socket], Peer] = peer_of,
         *,
-        policies: PolicyDesk,
-        serials: SerialDesk,
+        desks: Desks,
     ) -> None:
         self._desk = desk
         self._door = door
-        self._policies = policies
-        self._serials = serials
+        self._policies, self._serials, self._states = desks.policies, desks.serials, desks.states
         self._log = log
         self._version = version
         self._peer = peer
@@ -94,6 +103,7 @@ class Api:
             "resize": self._reseat(ResizeRequest, desk.resize),
             **{word: self._act(act) for word, act in acts.items()},
             **payload_handlers(desk.payloads, self._handles),
+            **{name: _telling(tell) for name, tell in self._states.handlers().items()},
         }
         application.add_routes([web.route(each.method, each.path, handlers[each.name]) for each in ROUTES])
         return application
@@ -208,6 +218,13 @@ class Api:
 
 def _caller(request: web.Request) -> Peer:
     return request[_CALLER]
+
+
+def _telling(tell: Tells) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return _json(await tell(_caller(request), request))
+
+    return handle
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -94,6 +94,10 @@ class Client:
         """Have so many vCPUs in an exclusive guest; return what `guest` does."""
         return await self._ask("POST", f"{_path(name)}/resize", msgspec.json.encode(ResizeRequest(vcpus)))
 
+    async def ask_state(self, method: str, path: str, **wanted: Any) -> Any:
+        """Ask about a guest's state, or for one; see `service.states`. `path` is quoted already."""
+        return await self._ask(method, path, None if method == "GET" else msgspec.json.encode(wanted))
+
     async def remove(self, name: str) -> None:
         """Forget a guest that has ended."""
         await self._ask("DELETE", _path(name), b"")

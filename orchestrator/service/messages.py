@@ -84,6 +84,61 @@ class ResizeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vcpus: int
 
 
+class NameRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Under which name a state is kept; without one, under what is usual."""
+
+    name: str | None = None
+
+
+class CloneRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Start `count` clones, or one for each name; those that are `staged` stand still until they are resumed."""
+
+    count: int = 1
+    names: tuple[str, ...] = ()
+    staged: bool = False
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A guest, and the name under which a state of it is kept."""
+
+    guest: str
+    name: str
+
+
+class Clones(msgspec.Struct, frozen=True):
+    """Clones of a template, by name, and what their owner has to know of them."""
+
+    template: str
+    guests: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class StateView(msgspec.Struct, frozen=True):
+    """A state that is kept; `misfits` are the reasons for which it cannot be loaded here, `bytes` those on the disk."""
+
+    name: str
+    guest: str
+    owner: str
+    architecture: str
+    machine: str
+    qemu: str
+    taken_at: str
+    bytes: int
+    misfits: tuple[str, ...]
+
+
+class States(msgspec.Struct, frozen=True):
+    """States that are kept."""
+
+    states: tuple[StateView, ...]
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What has been removed."""
+
+    removed: tuple[str, ...]
+
+
 class DesiredGuests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many guests of a definition that are to run for their owner."""
 

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 import msgspec
 
 from orchestrator.service.events import Event, Missed
-from orchestrator.service.messages import PREFIX, Done, MoveRequest, PolicyRequest, ResizeRequest, StartRequest
+from orchestrator.service.messages import (
+    PREFIX,
+    CloneRequest,
+    Clones,
+    Done,
+    Kept,
+    MoveRequest,
+    NameRequest,
+    PolicyRequest,
+    Removed,
+    ResizeRequest,
+    StartRequest,
+    States,
+)
 from orchestrator.service.payload_desk import AddRequest, Collected, PayloadList, PayloadView, Reference, Shares
 from orchestrator.service.views import CoreView, ExplanationView, Foreseen, GuestDetails, GuestView, PolicyView, Started
 
@@ -54,6 +67,7 @@ class Route:
 
 _GUESTS, _ONE = f"{PREFIX}/guests", f"{PREFIX}/guests/{{name}}"
 _PAYLOADS = f"{PREFIX}/payloads"
+_STATES = f"{PREFIX}/states"
 _FOLLOW = Query("follow", "1: go on as more comes")
 
 
@@ -111,6 +125,15 @@ ROUTES = (
     ),
     Route("POST", f"{_PAYLOADS}/gc", "payload-gc", "Remove what nobody's payload is; for admins.", Collected),
     Route("GET", f"{_PAYLOADS}/shares", "payload-shares", "Show what the caller's guests map.", Shares),
+    Route("POST", f"{_ONE}/save", "save", "Write a guest's state and end it.", Kept, NameRequest),
+    Route("POST", f"{_ONE}/snapshots", "snapshot", "Write a guest's state; it goes on.", Kept, NameRequest),
+    Route("POST", f"{_ONE}/snapshots/{{snapshot}}/revert", "revert", "Have a guest go on from a snapshot.", Kept),
+    Route("POST", f"{_ONE}/template", "template", "Make a template of a guest; it goes on.", Kept, NameRequest),
+    Route("GET", f"{_STATES}/{{kind}}", "states", "Show what is kept: saved, snapshot or template.", States),
+    Route("DELETE", f"{_STATES}/{{kind}}/{{name}}", "state-remove", "Remove a state that is kept.", Removed),
+    Route("POST", f"{_STATES}/saved/{{name}}/restore", "restore", "Have a saved guest go on.", Kept),
+    Route("POST", f"{_STATES}/template/{{name}}/clone", "clone", "Start clones, all or none.", Clones, CloneRequest),
+    Route("POST", f"{PREFIX}/gc", "gc", "Remove what was left unfinished; for root.", Removed),
     Route("GET", f"{PREFIX}/openapi.json", "openapi", "Describe this API.", dict[str, object]),
 )
 """All that can be asked."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         service,
         simulate,
         site,
+        states,
     )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "service",
     "simulate",
     "site",
+    "states",
 ]
 
 

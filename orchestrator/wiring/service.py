@@ -23,8 +23,10 @@ from orchestrator.wiring.records import accounting_of, recording
 from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
+from orchestrator.wiring.states import build_contexts
 
 if TYPE_CHECKING:
+    from orchestrator.contexts import Contexts
     from orchestrator.core.orders import Notice
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine
@@ -126,7 +128,9 @@ async def serve(settings: Settings, tell: Tell) -> None:
         async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
             launcher, clock = build_launcher(topology, hypervisor, connect), realtime.AlarmClock()
             daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
-            await _run(daemon, recorder, clock)
+            pinned = daemon.definitions.pinned
+            contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
+            await _run(daemon, contexts, recorder, clock)
     finally:
         lock.release()
 
@@ -159,14 +163,15 @@ def _assemble(
     return Daemon(engine, desk, definitions, planner, notifier, settings, tell)
 
 
-async def _run(daemon: Daemon, recorder: Recorder, clock: AlarmClock) -> None:
+async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: AlarmClock) -> None:
     from orchestrator.config import decode_guest
     from orchestrator.host.realtime import Collector
-    from orchestrator.service.api import Api
+    from orchestrator.service.api import Api, Desks
     from orchestrator.service.door import Door
     from orchestrator.service.policies import PolicyDesk
     from orchestrator.service.serials import SerialDesk
     from orchestrator.service.server import serving
+    from orchestrator.service.states import StateDesk
 
     collector = Collector(clock.left)
     engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
@@ -187,7 +192,10 @@ async def _run(daemon: Daemon, recorder: Recorder, clock: AlarmClock) -> None:
         )
         policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
         serials = SerialDesk(desk, ServedSerials())
-        application = Api(desk, door, tell, version("orchestrator"), policies=policies, serials=serials).application()
+        for note in await contexts.finish():
+            tell(note)
+        desks = Desks(policies, serials, StateDesk(desk, engine, contexts))
+        application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock))
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:

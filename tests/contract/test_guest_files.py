@@ -69,7 +69,7 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Side:
 
 
 def prepare(side: Side, name: str, overlays: Mapping[str, tuple[str, str]] | None = None) -> None:
-    asyncio.run(side.files.prepare(name, overlays or {}, {}, "root"))
+    asyncio.run(side.files.prepare(name, overlays or {}, {}, "root", {}))
 
 
 def test_each_guest_has_a_directory_of_its_own(side: Side) -> None:
@@ -132,7 +132,7 @@ def test_an_overlay_that_cannot_be_made_is_a_failure(side: Side) -> None:
 
 def test_only_its_owner_may_enter(tmp_path: Path) -> None:
     files = GuestDirectories(tmp_path)
-    asyncio.run(files.prepare("one", {}, {}, "root"))
+    asyncio.run(files.prepare("one", {}, {}, "root", {}))
     assert Path(files.directory("one")).stat().st_mode & 0o777 == 0o700
 
 
@@ -140,7 +140,7 @@ def test_an_overlay_is_a_thin_layer_above_its_image(tmp_path: Path) -> None:
     image, files = tmp_path / "a, b.raw", GuestDirectories(tmp_path)
     image.write_bytes(bytes(1 << 20))
     overlay = f"{files.directory('one')}/vda.overlay.qcow2"
-    asyncio.run(files.prepare("one", {overlay: (str(image), "raw")}, {}, "root"))
+    asyncio.run(files.prepare("one", {overlay: (str(image), "raw")}, {}, "root", {}))
     told = subprocess.run(["qemu-img", "info", overlay], capture_output=True, text=True, check=True).stdout
     assert f"backing file: {image}" in told
     assert "backing file format: raw" in told
@@ -160,7 +160,7 @@ def test_a_directory_too_deep_for_a_socket_is_refused_before_anything_starts(tmp
 def test_a_directory_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "guests").write_text("in the way")
     with pytest.raises(FailedError, match=r"guests/one: the guest's run directory cannot be made: Not a directory"):
-        asyncio.run(GuestDirectories(tmp_path / "guests").prepare("one", {}, {}, "root"))
+        asyncio.run(GuestDirectories(tmp_path / "guests").prepare("one", {}, {}, "root", {}))
 
 
 def test_what_can_be_given_to_a_guest(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_what_can_be_given_to_a_guest(tmp_path: Path) -> None:
 
 def test_what_was_taken_out_of_a_log_is_passed_over(tmp_path: Path) -> None:
     files = GuestDirectories(tmp_path)
-    asyncio.run(files.prepare("one", {}, {}, "root"))
+    asyncio.run(files.prepare("one", {}, {}, "root", {}))
     log = Path(files.directory("one")) / "serial.log"
     with log.open("wb") as file:
         file.seek(1 << 20)  # as a hole that was punched reads: nothing is allocated there

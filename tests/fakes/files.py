@@ -19,7 +19,12 @@ class FakeFiles:
         return f"/run/orchestrator/guests/{name}"
 
     async def prepare(
-        self, name: str, overlays: Mapping[str, tuple[str, str]], pins: Mapping[str, GuestFile], owner: str
+        self,
+        name: str,
+        overlays: Mapping[str, tuple[str, str]],
+        pins: Mapping[str, GuestFile],
+        owner: str,
+        copies: Mapping[str, str],
     ) -> None:
         self._host.trace.append(f"prepare {name}")
         self._host.files[name] = {}
@@ -32,6 +37,10 @@ class FakeFiles:
             self._host.files[name][basename(pin)] = f"{owner}: {file.path}".encode()
         for overlay, (image, _) in overlays.items():
             self._host.files[name][basename(overlay)] = image.encode()
+        for overlay, saved in copies.items():
+            if saved not in self._host.disk:
+                raise FailedError(f"{overlay}: cannot be a copy of the saved one: it is not there")
+            self._host.files[name][basename(overlay)] = self._host.disk[saved]
 
     def discard(self, name: str) -> None:
         self._host.trace.append(f"discard {name}")

@@ -53,6 +53,8 @@ class Faults:
     unmarkable: Collection[str] = ()
     keeps_vcpus: Collection[str] = ()
     refuses_vcpus: Collection[str] = ()
+    cannot_be_saved: Collection[str] = ()
+    cannot_be_restored: Collection[str] = ()
     astray: Mapping[str, Astray] = field(default_factory=dict)
     astray_once_running: Mapping[str, Astray] = field(default_factory=dict)
 
@@ -73,6 +75,9 @@ class FakeDomain:
     since: float | None = None
     images: dict[str, str] = field(default_factory=dict)
     most_vcpus: int = 1
+    content: bytes = b"fresh"
+    incoming: bool = False
+    written: bool = False
     listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
 
     def used(self, now: float) -> float:
@@ -83,7 +88,8 @@ class FakeDomain:
 @dataclass(slots=True)
 class FakeHost:
     """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content,
-    `closed` why a path cannot be opened with a user's rights, `clashes` what was wrong with who ran where."""
+    `closed` why a path cannot be opened with a user's rights, `clashes` what was wrong with who ran where, `disk` other
+    files by path."""
 
     faults: Faults = field(default_factory=Faults)
     closed: dict[str, str] = field(default_factory=dict)
@@ -93,6 +99,7 @@ class FakeHost:
     trace: list[str] = field(default_factory=list)
     events: asyncio.Queue[DomainEvent] = field(default_factory=asyncio.Queue)
     clashes: list[str] = field(default_factory=list)
+    disk: dict[str, bytes] = field(default_factory=dict)
     pids: count[int] = field(default_factory=lambda: count(1000, 100))
 
     def named(self, name: str) -> FakeDomain | None:

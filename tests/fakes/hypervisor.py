@@ -124,6 +124,7 @@ def _domain(tree: Element, pid: int) -> FakeDomain:
         uuid=str(tree.findtext("uuid")),
         metadata=None if guest is None else read_metadata(guest),
         monitor=_monitor(tree),
+        incoming=any(node.get("value") == "-incoming" for node in tree.iterfind(f"{{{QEMU_NAMESPACE}}}commandline/*")),
         threads=threads,
         roles=roles,
         pid=pid,

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from orchestrator.errors import FailedError
-from orchestrator.ports import ThreadRoles
+from orchestrator.monitor_ports import LOADS
+from orchestrator.ports import Machine, ThreadRoles
 from tests.fakes.host import FakeDomain, FakeHost, Told
 
 
@@ -26,7 +27,7 @@ class FakeMonitor:
 
     async def resume(self) -> None:
         self._ask("continue")
-        self._domain.state = "running"
+        self._domain.state, self._domain.written = "running", False
         self._domain.since = self._host.clock.now() if self._domain.since is None else self._domain.since
         self._host.note_clashes()
         if self._domain.name in self._host.faults.dies_on_resume:
@@ -43,11 +44,40 @@ class FakeMonitor:
 
     async def status(self) -> str:
         self._ask("status of")
+        if self._domain.incoming:
+            return LOADS
         return {"crashed": "guest-panicked"}.get(self._domain.state, self._domain.state)
 
     async def images(self) -> Mapping[str, str]:
         self._ask("images of")
         return self._domain.images
+
+    async def machine(self) -> Machine:
+        self._ask("machine of")
+        return Machine("7.2.22", "pc-i440fx-7.2")
+
+    async def save(self, path: str, *, skip_shared: bool) -> None:
+        self._ask("save")
+        assert self._domain.state == "paused"
+        if self._domain.written:
+            raise FailedError(f"{self._domain.monitor}: its state has been written since it last ran")
+        if self._domain.name in self._host.faults.cannot_be_saved:
+            raise FailedError(f"{self._domain.monitor}: the guest could not be saved: it was told to fail")
+        if path in self._host.disk:
+            raise FailedError(f"{path}: the file of the state cannot be opened: it is there already")
+        self._domain.written = True
+        self._host.disk[path] = self._domain.content + (b" without files" if skip_shared else b"")
+
+    async def load(self, path: str, *, skip_shared: bool) -> None:
+        self._ask("load")
+        if not self._domain.incoming or self._domain.name in self._host.faults.cannot_be_restored:
+            raise FailedError(f"{self._domain.monitor}: the guest could not be restored: it was told to fail")
+        state = self._host.disk[path]
+        assert state.endswith(b" without files") is skip_shared, "as it was saved"
+        self._domain.content, self._domain.incoming = state.removesuffix(b" without files"), False
+
+    async def stop_saving(self) -> None:
+        self._ask("give up saving")
 
     async def powerdown(self) -> None:
         self._ask("press power button of")

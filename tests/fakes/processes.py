@@ -29,6 +29,9 @@ class FakeProcesses:
             if tid in domain.threads:
                 domain.threads[tid] = replace(domain.threads[tid], allowed=cores, last_core=min(cores))
 
+    def identity(self, pid: int) -> str:
+        return f"{pid} of the fake" if self._of(pid) is not None else ""
+
     def freeze(self, pid: int, uuid: str) -> None:
         domain = self._host.domains.get(uuid)
         if domain is not None and domain.pid == pid:

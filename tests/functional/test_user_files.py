@@ -146,7 +146,7 @@ async def prepared(root: Path, files: Sequence[GuestFile], overlays: bool = Fals
     pins = {f"{directory}/{file.pin}": file for file in files}
     above = {f"{directory}/above.qcow2": (path, str(file.format)) for path, file in pins.items()} if overlays else {}
     with contextlib.closing(opener):
-        await directories.prepare("one", above, pins, str(ALICE))
+        await directories.prepare("one", above, pins, str(ALICE), {})
     return {file.key: Path(path) for path, file in pins.items()}
 
 

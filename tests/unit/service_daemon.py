@@ -21,7 +21,7 @@ from orchestrator.core.xml.domain import Accelerator
 from orchestrator.engine import Engine, Guest
 from orchestrator.errors import FailedError, InvalidFileError, InvalidFilesError, OrchestratorError
 from orchestrator.ports import SerialText
-from orchestrator.service.api import Api
+from orchestrator.service.api import Api, Desks
 from orchestrator.service.callers import Peer
 from orchestrator.service.client import Client
 from orchestrator.service.desk import Desk
@@ -32,8 +32,10 @@ from orchestrator.service.messages import Definition, StartRequest
 from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.serials import SerialDesk
 from orchestrator.service.server import serving
+from orchestrator.service.states import StateDesk
 from orchestrator.service.views import AcceleratorView
 from orchestrator.service.wanted import Wanted
+from tests.fakes.contexts import contexts_on
 from tests.fakes.engine import going, launcher_on
 from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost, Faults
@@ -196,8 +198,7 @@ async def daemon_on(
             door or Door(time.monotonic),
             daemon.log.append,
             peer=who,
-            policies=policies,
-            serials=SerialDesk(served, serials),
+            desks=Desks(policies, SerialDesk(served, serials), StateDesk(served, engine, contexts_on(host, engine))),
         )
         async with serving(api.application(), path, lines, who):
             yield daemon

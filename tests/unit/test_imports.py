@@ -24,6 +24,9 @@ LAYERS = {
     "service": "service",
     "host": "host",
     "engine": "engine",
+    "contexts": "engine",
+    "wanted": "engine",
+    "shelf": "engine",
     "driver": "engine",
     "upkeep": "engine",
     "foreground": "engine",
@@ -46,6 +49,8 @@ LAYERS = {
     "ports": "ports",
     "wall_clock": "ports",
     "file_ports": "ports",
+    "state_ports": "ports",
+    "monitor_ports": "ports",
     "core": "core",
     "errors": "errors",
 }

@@ -43,6 +43,7 @@ def test_every_golden_domain_is_read_back(name: str) -> None:
         emulator=guest.placement.emulator,
         held=guest.placement.held,
         by_policy=guest.by_policy,
+        mould=guest.is_mould,
     )
 
 

@@ -16,7 +16,7 @@ def os_element(domain: Domain) -> Element:
     """Return <os>: machine type and what is booted."""
     return element(
         "os",
-        element("type", text="hvm", arch=domain.traits.libvirt, machine=domain.traits.machine),
+        element("type", text="hvm", arch=domain.traits.libvirt, machine=domain.machine or domain.traits.machine),
         *_boot_elements(domain),
         firmware="efi" if _by_uefi(domain) else None,
     )

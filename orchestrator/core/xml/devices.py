@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.core.model import Network, NetworkKind, Serial, Watchdog
+from orchestrator.core.model import NetworkKind, Serial, Watchdog
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, element
+from orchestrator.core.xml.identity import mac_address
 from orchestrator.core.xml.storage import disk_elements
 
 
@@ -15,7 +16,7 @@ def devices_element(domain: Domain) -> Element:
         element("emulator", text=domain.emulator),
         *disk_elements(domain),
         element("controller", type="usb", model="none"),
-        *_interface(domain.spec.network),
+        *_interface(domain),
         *_serial(domain),
         *_rng(domain),
         *_watchdog(domain),
@@ -24,7 +25,8 @@ def devices_element(domain: Domain) -> Element:
     )
 
 
-def _interface(network: Network) -> list[Element]:
+def _interface(domain: Domain) -> list[Element]:
+    network, address = domain.spec.network, mac_address(domain)
     sources = {
         NetworkKind.USER: [],
         NetworkKind.BRIDGE: [element("source", bridge=network.name)],
@@ -32,7 +34,8 @@ def _interface(network: Network) -> list[Element]:
     }
     if network.kind is NetworkKind.NONE:
         return []
-    return [element("interface", *sources[network.kind], element("model", type="virtio"), type=network.kind)]
+    mac = [] if address is None else [element("mac", address=address)]
+    return [element("interface", *mac, *sources[network.kind], element("model", type="virtio"), type=network.kind)]
 
 
 def _serial(domain: Domain) -> list[Element]:

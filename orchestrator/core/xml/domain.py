@@ -46,6 +46,8 @@ class Domain:
     and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one.
     `by_policy` guests were started by a policy run, which stops them when they are listed no longer. If it is `pinned`,
     the files that the definition names are held fast in that directory, and QEMU is given those.
+    `machine` is the machine type as QEMU versions it, if it has to be a certain one; a domain that is `incoming` waits
+    for the state of a guest that was saved. One that is `staged` is paused until its user has use for it.
     """
 
     spec: GuestSpec
@@ -61,6 +63,19 @@ class Domain:
     window: Window | None = None
     by_policy: bool = False
     pinned: bool = False
+    machine: str | None = None
+    incoming: bool = False
+    staged: bool = False
+
+    @property
+    def is_mould(self) -> bool:
+        """Say whether it only exists to bring a saved guest's RAM into a file."""
+        return self.ram_file is not None and self.ram_file.shared
+
+    @property
+    def has_plain_ram(self) -> bool:
+        """Say whether its RAM is one object of ours, and not of huge pages or bound to the host's nodes by libvirt."""
+        return not self.spec.hugepages and not self.placement.nodes
 
     @property
     def traits(self) -> ArchitectureTraits:

@@ -10,6 +10,11 @@ from orchestrator.core.model import Architecture, NumaWish
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, cpuset, element
 
+RAM = "orchestrator-ram"
+"""The object that is a guest's RAM."""
+
+_WINDOW = "ivshmem-plain,memdev=orchestrator-window,master=on"  # QEMU saves no guest that is not its memory's master
+
 
 def memory_element(domain: Domain) -> Element:
     """Return <memory> in KiB, libvirt's own unit."""
@@ -41,23 +46,27 @@ def numatune_element(domain: Domain) -> Element | None:
 
 
 def file_arguments(domain: Domain) -> tuple[str, ...]:
-    """Return QEMU's arguments for the files that the guest's memory is made of; none for most guests.
+    """Return QEMU's arguments for the guest's RAM, and for the files that its memory is made of.
 
-    RAM: `memory-backend` takes the place of libvirt's own, which stays without a page. The window is a device
+    RAM: `memory-backend` takes the place of libvirt's own, which stays without a page. It has one name, whether a file
+    is behind it or not: a saved state names it, so what was saved of the one fits the other. Only where huge pages or
+    nodes are asked for and there is no file, libvirt's own stays: it knows of these. The window is a device
     ``ivshmem-plain``, vendor 1af4 and product 1110, whose region 2 (BAR 2) is the file: QEMU gives it a free slot.
     """
     arguments: list[str] = []
+    backend, size = "", int(domain.spec.memory)
     if domain.ram_file is not None:
-        file, size = _quoted(domain.ram_file.path), int(domain.spec.memory)
-        share = "on" if domain.ram_file.shared else "off"
-        backend = f"memory-backend-file,id=orchestrator-ram,mem-path={file},size={size},share={share}"
-        arguments += ["-object", backend]
-        arguments += ["-machine", "memory-backend=orchestrator-ram"]
+        file, share = _quoted(domain.ram_file.path), "on" if domain.ram_file.shared else "off"
+        backend = f"memory-backend-file,id={RAM},mem-path={file},size={size},share={share}"
+    elif domain.has_plain_ram:
+        backend = f"memory-backend-ram,id={RAM},size={size}"
+    if backend:
+        arguments += ["-object", backend, "-machine", f"memory-backend={RAM}"]
     if domain.window is not None:
         file, size = _quoted(domain.window.path), domain.window.size
         backend = f"memory-backend-file,id=orchestrator-window,mem-path={file},size={size},share=on,readonly=on"
         bus = "pci.0" if domain.traits.is_x86 else "pcie.0"
-        arguments += ["-object", backend, "-device", f"ivshmem-plain,memdev=orchestrator-window,bus={bus}"]
+        arguments += ["-object", backend, "-device", f"{_WINDOW},bus={bus}"]
         if domain.spec.architecture is Architecture.ARMV7L:
             # Else the machine puts PCI's registers above 4 GiB, where 32-bit code finds them with its MMU alone.
             arguments += ["-machine", "highmem=off"]

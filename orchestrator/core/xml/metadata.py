@@ -19,13 +19,17 @@ PAUSED = "paused"
 BY_POLICY = "by-policy"
 """The element that says so of a guest that a policy run has started."""
 
+MOULD = "mould"
+"""The element that says so of a domain that exists only until a template has been made with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """What a domain says of itself: whose it is, as what it was defined, and where it was placed.
 
     `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
-    its user has paused it, which a scheduler's preemption is not, and `by_policy` whether a policy run started it.
+    its user has paused it, which a scheduler's preemption is not, `by_policy` whether a policy run started it,
+    `mould` as `Domain.is_mould`.
     """
 
     owner: str
@@ -38,6 +42,7 @@ class Metadata:
     priority: int = 0
     paused: bool = False
     by_policy: bool = False
+    mould: bool = False
 
 
 def metadata_element(domain: Domain) -> Element:
@@ -55,6 +60,10 @@ def metadata_element(domain: Domain) -> Element:
         parts["priority"] = str(domain.priority)
     if domain.by_policy:
         parts[BY_POLICY] = ""
+    if domain.staged:
+        parts[PAUSED] = ""
+    if domain.is_mould:
+        parts[MOULD] = ""
     for tag, text in parts.items():
         etree.SubElement(guest, f"{{{NAMESPACE}}}{tag}").text = text
     return element("metadata", guest)
@@ -94,6 +103,7 @@ def read_metadata(guest: Element) -> Metadata | None:
             priority=int(guest.findtext(f"{{{NAMESPACE}}}priority") or 0),
             paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
             by_policy=guest.find(f"{{{NAMESPACE}}}{BY_POLICY}") is not None,
+            mould=guest.find(f"{{{NAMESPACE}}}{MOULD}") is not None,
         )
     except ValueError:
         return None

@@ -29,7 +29,7 @@ def seclabel_element() -> Element:
 def commandline_element(domain: Domain) -> Element:
     """Return <qemu:commandline>: a sandbox whatever qemu.conf says, a socket that listens before the guest runs.
 
-    Then what libvirt has no words for: files in the guest's memory.
+    Then what libvirt has no words for: files in the guest's memory, and a guest that waits for its state.
     """
     path = domain.monitor_socket.replace(",", ",,")  # QEMU option syntax: a doubled comma is a comma
     arguments = (
@@ -40,6 +40,7 @@ def commandline_element(domain: Domain) -> Element:
         "-mon",
         OUR_MONITOR,
         *file_arguments(domain),
+        *(("-incoming", "defer") if domain.incoming else ()),
     )
     node = _qemu_element("commandline")
     for argument in arguments:

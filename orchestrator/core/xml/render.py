@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from orchestrator.core.xml import boot, cpu, devices, memory, metadata, monitor
+from orchestrator.core.xml import boot, cpu, devices, identity, memory, metadata, monitor
 from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, element
 
@@ -17,12 +17,14 @@ def render(domain: Domain) -> str:
     parts: list[Element | None] = [
         element("name", text=spec.name),
         element("uuid", text=domain.uuid) if domain.uuid else None,
+        identity.generation_element(domain),
         metadata.metadata_element(domain),
         memory.memory_element(domain),
         memory.backing_element(domain),
         *cpu.vcpu_elements(domain),
         cpu.cputune_element(domain),
         memory.numatune_element(domain),
+        identity.identity_element(domain),
         boot.os_element(domain),
         boot.features_element(domain),
         cpu.cpu_element(domain),

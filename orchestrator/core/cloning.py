@@ -1,0 +1,53 @@
+"""What can be saved with its disks, and cloned; what the owner of clones has to know. Every reason, as a line each."""
+
+from __future__ import annotations
+
+from orchestrator.core.model import GuestSpec, NetworkKind, disk_target
+from orchestrator.core.payloads import PayloadMap
+from orchestrator.core.xml.domain import Domain
+from orchestrator.core.xml.identity import tells_of_generation
+
+
+def overlay_targets(spec: GuestSpec) -> tuple[str, ...]:
+    """Return the targets of the disks whose overlays are part of the guest's state."""
+    return tuple(disk_target(index) for index, disk in enumerate(spec.disks) if disk.overlay)
+
+
+def unrepeatable(spec: GuestSpec) -> list[str]:
+    """Return why the guest cannot go on from one state twice: a disk that is written in place goes on alone."""
+    written = [disk_target(i) for i, disk in enumerate(spec.disks) if not (disk.overlay or disk.readonly)]
+    if not written:
+        return []
+    return [
+        f"its disk {', '.join(written)} is written in place; `overlay = true` or `readonly = true` makes it possible"
+    ]
+
+
+def is_windowed(spec: GuestSpec) -> bool:
+    """Say whether the guest reads a payload through a window, which is no part of its state."""
+    return spec.payload is not None and spec.payload.map is PayloadMap.WINDOW
+
+
+def unclonable(domain: Domain) -> list[str]:
+    """Return why clones could not share the guest's RAM, or would be in each other's way."""
+    spec, reasons = domain.spec, unrepeatable(domain.spec)
+    if is_windowed(spec):
+        reasons.append("it reads a payload through a window, which is not in its RAM")
+    if not domain.has_plain_ram and domain.ram_file is None:
+        reasons.append("its RAM is of huge pages, or bound to NUMA nodes, which a file's is not")
+    if spec.network.kind in (NetworkKind.BRIDGE, NetworkKind.NETWORK):
+        reasons.append("its network card's address is part of its state, and clones on one network need different ones")
+    return reasons
+
+
+def cautions(spec: GuestSpec) -> list[str]:
+    """Return what the owner of clones has to know of them."""
+    notes = []
+    if not tells_of_generation(spec) and not spec.rng:
+        notes.append(
+            "clones go on with the template's random numbers: this guest has no device that tells it to take fresh "
+            "ones (a PC with a kernel or a disk has, `rng = true` gives any guest one)"
+        )
+    if spec.network.kind is NetworkKind.USER:
+        notes.append("each clone's network card keeps the template's address, in a network of its own")
+    return notes
