@@ -23,14 +23,16 @@ from orchestrator.core.xml.metadata import NAMESPACE
 from orchestrator.engine import Engine
 from orchestrator.host.guest_files import GuestDirectories
 from orchestrator.host.opening import UserFiles
-from orchestrator.service.api import Api
+from orchestrator.service.api import Api, Desks
 from orchestrator.service.desk import Desk
 from orchestrator.service.door import Door
 from orchestrator.service.events import Events
 from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.serials import SerialDesk
 from orchestrator.service.server import serving
+from orchestrator.service.states import StateDesk
 from orchestrator.wiring.sent import SentDefinitions
+from tests.fakes.contexts import contexts_on
 from tests.fakes.engine import going, launcher_on
 from tests.fakes.host import FakeHost
 from tests.fakes.hypervisor import FakeHypervisor
@@ -112,8 +114,11 @@ async def served(policy: Policy, cpus: str = "0-63") -> AsyncIterator[Served]:
         desk,
         Door(time.monotonic, lambda: policy.users.admin_group),
         found.log.append,
-        policies=PolicyDesk(desk, engine, definitions, FakeKeeper(policy)),
-        serials=SerialDesk(desk, FakeSerials(host)),
+        desks=Desks(
+            PolicyDesk(desk, engine, definitions, FakeKeeper(policy)),
+            SerialDesk(desk, FakeSerials(host)),
+            StateDesk(desk, engine, contexts_on(host, engine)),
+        ),
     )
     try:
         async with going(engine), serving(api.application(), found.socket):
