@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.wiring.site import guest_directories
 
 if TYPE_CHECKING:
@@ -24,18 +26,31 @@ def serial_pieces(guest: str, *, follow: bool) -> Iterator[bytes]:
 
     UsageError if no guest of this name has run here.
     """
-    from orchestrator.host.guest_files import GuestDirectories
-
-    files = GuestDirectories(guest_directories())
     if not (_directory(guest) / "serial.log").exists():
         raise UsageError(f"{guest}: no serial log; `orchestrator ps` lists the guests that run")
     seen = 0
     while True:
-        piece, seen = files.serial_log(guest, seen)
+        piece, seen = read_log(guest, seen)
         yield piece
+        if piece:
+            continue
         if not follow:
             return
         time.sleep(_LOOK_EVERY)
+
+
+def read_log(guest: str, start: int, most: int = -1) -> SerialText:
+    """Return what a guest has printed from byte `start` on; what is no longer in memory is read where it was kept."""
+    from orchestrator.host.guest_files import GuestDirectories
+    from orchestrator.host.kept_serial import kept_text
+    from orchestrator.host.places import state_directory
+
+    with contextlib.suppress(OrchestratorError):  # there is no state folder, or it is not ours
+        folder = state_directory(os.environ) / "logs" / "serial"
+        kept = kept_text(folder, guest, _directory(guest) / "serial.log", start, most)
+        if kept is not None:
+            return kept
+    return GuestDirectories(guest_directories()).serial_log(guest, start, most)
 
 
 def is_here(guest: str) -> bool:
@@ -66,9 +81,7 @@ class ServedSerials:
 
     def log(self, guest: str, start: int, most: int) -> SerialText:
         """Return at most so many bytes of what a guest has printed, from byte `start` on."""
-        from orchestrator.host.guest_files import GuestDirectories
-
-        return GuestDirectories(guest_directories()).serial_log(guest, start, most)
+        return read_log(guest, start, most)
 
     def attached(self, guest: str) -> AbstractAsyncContextManager[tuple[StreamReader, StreamWriter]]:
         """Attach to a guest's serial port, alone."""

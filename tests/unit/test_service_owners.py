@@ -19,6 +19,8 @@ TOUCH: dict[str, Callable[[Daemon], Awaitable[object]]] = {
     "show": lambda daemon: daemon.client.guest("web"),
     "explain": lambda daemon: daemon.client.explain("web"),
     "rm": lambda daemon: daemon.client.remove("web"),
+    "move": lambda daemon: daemon.client.move("web", [3]),
+    "resize": lambda daemon: daemon.client.resize("web", 2),
     **{
         word: lambda daemon, word=word: daemon.client.act(word, "web")  # type: ignore[misc]
         for word in ("stop", "kill", "pause", "resume", "restart")
