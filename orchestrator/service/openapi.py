@@ -11,8 +11,8 @@ from orchestrator.service.messages import STATUSES, USER, ErrorBody
 from orchestrator.service.routes import JSON, ROUTES, Route
 
 _TEXT = {"type": "string"}
-_NAME = {"name": "name", "in": "path", "required": True, "description": "A guest's name.", "schema": _TEXT}
 _FOR = {"name": USER, "in": "query", "description": "Act for this user, as an admin may.", "schema": _TEXT}
+_ANYTHING = {"description": "Any value."}
 _ERRORS = {
     413: "the request is too long",
     429: "too many requests, or connections; Retry-After says when to try again",
@@ -22,12 +22,12 @@ _ERRORS = {
 
 def description(version: str) -> dict[str, Any]:
     """Return the description. Growth: the routes and types."""
-    answers = [each.answer for each in ROUTES if each.answer is not None]
     bodies = [each.body for each in ROUTES if each.body is not None]
+    kinds = [*(kind for each in ROUTES for kind in each.answers), *bodies, ErrorBody]
     schemas, components = msgspec.json.schema_components(
-        [*answers, *bodies, ErrorBody], ref_template="#/components/schemas/{name}"
+        kinds, ref_template="#/components/schemas/{name}", schema_hook=lambda _: _ANYTHING
     )
-    spelled = dict(zip(map(str, [*answers, *bodies, ErrorBody]), schemas, strict=True))
+    spelled = dict(zip(map(str, kinds), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, spelled)
@@ -45,7 +45,9 @@ def description(version: str) -> dict[str, Any]:
 
 
 def _operation(route: Route, spelled: dict[str, Any]) -> dict[str, Any]:
-    parameters = [_NAME] if "{name}" in route.path else []
+    parameters: list[dict[str, Any]] = [
+        {"name": each, "in": "path", "required": True, "schema": _TEXT} for each in route.parameters
+    ]
     parameters += [
         {"name": each.name, "in": "query", "description": each.what, "schema": {"type": "integer", "minimum": 0}}
         for each in route.query
@@ -65,7 +67,8 @@ def _operation(route: Route, spelled: dict[str, Any]) -> dict[str, Any]:
 def _answer(route: Route, spelled: dict[str, Any]) -> dict[str, Any]:
     if route.socket:
         return {"101": {"description": "A WebSocket."}}
-    schema = {} if route.answer is None else {"schema": spelled[str(route.answer)]}
+    kinds = [spelled[str(kind)] for kind in route.answers]
+    schema = {"schema": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}} if kinds else {}
     return {"200": {"description": "Done.", "content": {route.media: schema}}}
 
 

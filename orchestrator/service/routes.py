@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -49,7 +51,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Something to ask: `name` is that of what answers, `answer` the type of each piece of what it says.
+    """Something to ask: `name` is that of what answers, `answer` the type, or a tuple of types, of what it says.
 
     None as `answer`: bytes. A `socket` goes on as a WebSocket.
     """
@@ -58,11 +60,23 @@ class Route:
     path: str
     name: str
     what: str
-    answer: object = None
+    answer: Any = None
     body: type | None = None
     query: tuple[Query, ...] = ()
     media: str = JSON
     socket: bool = False
+
+    @property
+    def answers(self) -> tuple[Any, ...]:
+        """Return the types that what it says, or each piece of that, may have."""
+        if self.answer is None:
+            return ()
+        return self.answer if isinstance(self.answer, tuple) else (self.answer,)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Return the names in the path."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
 
 
 _GUESTS, _ONE = f"{PREFIX}/guests", f"{PREFIX}/guests/{{name}}"
@@ -76,7 +90,9 @@ def _act(word: str, what: str) -> Route:
 
 
 ROUTES = (
-    Route("POST", _GUESTS, "start", "Start guests, all or none; or foresee a start.", Started | Foreseen, StartRequest),
+    Route(
+        "POST", _GUESTS, "start", "Start guests, all or none; or foresee a start.", (Started, Foreseen), StartRequest
+    ),
     Route("GET", _GUESTS, "guests", "Show the caller's guests.", Guests),
     Route("GET", _ONE, "guest", "Show all there is to know of a guest.", GuestDetails),
     Route("DELETE", _ONE, "remove", "Forget a guest that has ended.", Done),
@@ -106,7 +122,7 @@ ROUTES = (
         f"{PREFIX}/events",
         "events",
         "Tell what has happened to the caller's guests, an object a line.",
-        Event | Missed,
+        (Event, Missed),
         query=(Query("since", "only those after this number"), _FOLLOW),
         media=LINES,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,11 @@ from orchestrator.service.limits import Lines
 from orchestrator.service.lines import Counted
 
 _BACKLOG = 128
+_NOBODY = logging.getLogger("orchestrator.service.noise")
+"""Who is told of what is no HTTP: it is answered, and the daemon's standard error is not everybody's to write to."""
+_NOBODY.addHandler(logging.NullHandler())
+_NOBODY.propagate = False
+
 _KEEP_ALIVE = 30.0  # seconds for which an idle connection is kept
 _LINGER = 2.0  # seconds for which answers may still be sent at the end
 
@@ -41,6 +47,8 @@ async def serving(
         handler_cancellation=True,
         keepalive_timeout=_KEEP_ALIVE,
         shutdown_timeout=_LINGER,
+        auto_decompress=False,  # nobody sends a bomb
+        logger=_NOBODY,
     )
     listening = None
     try:
