@@ -1,4 +1,8 @@
-"""QMP through qemu.qmp: our own monitor of each guest, beside libvirt's."""
+"""QMP through qemu.qmp: our own monitor of each guest, beside libvirt's.
+
+Commands of a hand-over take a short cut on the same connection: what the library does for each command, with tasks and
+queues of its own, takes longer than QEMU needs to stop or continue a guest.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import Any, cast
 from qemu.qmp import QMPClient, QMPError, Runstate
 
 from orchestrator.core.life import TOLD
+from orchestrator.core.qmplines import Conversation
 from orchestrator.errors import FailedError, OutcomeUnknownError
 from orchestrator.ports import Machine, ThreadRoles
 
@@ -37,9 +42,10 @@ _FORMATS = ("raw", "qcow2")
 class QmpMonitor:
     """One negotiated connection. Closing it leaves the guest as it is."""
 
-    def __init__(self, client: QMPClient, socket: str) -> None:
+    def __init__(self, client: _Client, socket: str) -> None:
         self._client = client
         self._socket = socket
+        self._turns = client.short_cut(socket)
 
     async def thread_roles(self) -> ThreadRoles:
         """Ask ``query-cpus-fast`` and ``query-iothreads`` which thread is which."""
@@ -52,11 +58,11 @@ class QmpMonitor:
 
     async def resume(self) -> None:
         """Send ``cont``; QEMU answers once the vCPUs were told to run."""
-        await self._ask("cont")
+        await self._turn("cont")
 
     async def suspend(self) -> None:
         """Send ``stop``; QEMU answers once all vCPUs have stopped."""
-        await self._ask("stop")
+        await self._turn("stop")
 
     async def status(self) -> str:
         """Ask ``query-status``."""
@@ -169,15 +175,102 @@ class QmpMonitor:
         while self._client.runstate is Runstate.RUNNING:
             await self._client.runstate_changed()
 
+    async def _turn(self, command: str) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                await self._turns.ask(command)
+        except TimeoutError:
+            raise self._unknown(command) from None
+
     async def _ask(self, command: str, **arguments: object) -> object:
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments or None), ANSWER_LIMIT)
         except TimeoutError:
-            raise OutcomeUnknownError(
-                f"{self._socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
-            ) from None
+            raise self._unknown(command) from None
         except QMPError as error:
             raise FailedError(f"{self._socket}: {command!r} failed: {error}") from error
+
+    def _unknown(self, command: str) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"{self._socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
+        )
+
+
+class _Client(QMPClient):
+    """The library's client, whose connection can be listened in on."""
+
+    def short_cut(self, socket: str) -> _Turns:
+        """Put a listener before the library's own; call it once, when the session is there."""
+        assert self._writer is not None
+        transport = self._writer.transport
+        turns = _Turns(socket, transport, cast(asyncio.Protocol, transport.get_protocol()))
+        transport.set_protocol(turns)
+        return turns
+
+
+class _Turns(asyncio.Protocol):
+    """Gives commands and takes their answers out of what is received; all else goes to the protocol behind it."""
+
+    def __init__(self, socket: str, transport: asyncio.WriteTransport, behind: asyncio.Protocol) -> None:
+        self._socket = socket
+        self._transport = transport
+        self._behind = behind
+        self._conversation = Conversation()
+        self._awaited: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        self._over = False
+
+    def ask(self, command: str) -> asyncio.Future[None]:
+        """Give a command at once; what is returned is done when QEMU has answered. FailedError if it has failed."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._over or self._transport.is_closing():
+            answered.set_exception(self._failure(command, "QEMU has hung up"))
+        else:
+            name, line = self._conversation.ask(command)
+            self._awaited[name] = command, answered
+            self._transport.write(line)
+        return answered
+
+    def data_received(self, data: bytes) -> None:
+        """Tell who waits of the answers to ours, and the protocol behind of the rest."""
+        answers, rest = self._conversation.hear(data)
+        for name, error in answers:
+            command, answered = self._awaited.pop(name)
+            if answered.done():  # who asked waits no longer
+                continue
+            if error is None:
+                answered.set_result(None)
+            else:
+                answered.set_exception(self._failure(command, error))
+        if rest:
+            self._behind.data_received(rest)
+
+    def eof_received(self) -> bool | None:
+        """Tell everybody that QEMU has hung up."""
+        self._end()
+        return self._behind.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody that the connection is no more."""
+        self._end()
+        self._behind.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass on that QEMU does not read: what the library has to say can wait."""
+        self._behind.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on that QEMU reads again."""
+        self._behind.resume_writing()
+
+    def _end(self) -> None:
+        self._over = True
+        for command, answered in self._awaited.values():
+            if not answered.done():
+                answered.set_exception(self._failure(command, "QEMU has hung up"))
+        self._awaited.clear()
+
+    def _failure(self, command: str, why: str) -> FailedError:
+        return FailedError(f"{self._socket}: {command!r} failed: {why}")
 
 
 class QmpMonitors:
@@ -185,7 +278,7 @@ class QmpMonitors:
 
     async def connect(self, socket: str) -> QmpMonitor:
         """Connect and negotiate; FailedError if QEMU does not greet within the limit."""
-        client = QMPClient("orchestrator")
+        client = _Client("orchestrator")
         client.events.names.update(TOLD)  # it keeps what it hears for ever, and STOP and RESUME come with every turn
         try:
             await asyncio.wait_for(client.connect(socket), CONNECT_LIMIT)

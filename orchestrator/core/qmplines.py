@@ -1,0 +1,60 @@
+"""QEMU's answers to the commands of a hand-over, found among all else that it says without reading the rest.
+
+Bytes go in and out, nothing is sent or awaited here. A line that is not ours is passed on as it came, to a client
+that reads everything; events that tell of a guest's turns are dropped, since whoever ordered the turn has the answer.
+Growth: linear in the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+_PREFIX = "turn-"
+_TURNS = (b'"event": "STOP"}', b'"event": "RESUME"}')  # as QEMU writes them; written otherwise, they are passed on
+
+
+class Answer(NamedTuple):
+    """What came of one command: QEMU's own words if it failed, else None."""
+
+    id: str
+    error: str | None
+
+
+class Conversation:
+    """Commands that were given, each with an id of its own, and are not answered yet."""
+
+    def __init__(self) -> None:
+        self._given = 0
+        self._awaited: set[str] = set()
+        self._unfinished = b""
+
+    def ask(self, command: str) -> tuple[str, bytes]:
+        """Return the id of a command, which takes no arguments, and the line that gives it."""
+        self._given += 1
+        name = f"{_PREFIX}{self._given}"
+        self._awaited.add(name)
+        return name, b'{"execute": "%b", "id": "%b"}\n' % (command.encode(), name.encode())
+
+    def hear(self, received: bytes) -> tuple[list[Answer], bytes]:
+        """Return the answers among what was received, and the whole lines that are for others."""
+        *lines, self._unfinished = (self._unfinished + received).split(b"\n")
+        answers, rest = [], []
+        for line in lines:
+            answer = self._answer(line) if b'"turn-' in line else None
+            if answer is not None:
+                answers.append(answer)
+            elif not line.rstrip().endswith(_TURNS):
+                rest.append(line + b"\n")
+        return answers, b"".join(rest)
+
+    def _answer(self, line: bytes) -> Answer | None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return None
+        name = message.get("id") if isinstance(message, dict) else None
+        if not isinstance(name, str) or name not in self._awaited or not message.keys() & {"return", "error"}:
+            return None
+        self._awaited.remove(name)
+        return Answer(name, str(message["error"].get("desc", message["error"])) if "error" in message else None)
