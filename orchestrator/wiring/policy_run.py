@@ -11,7 +11,6 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,11 @@ from orchestrator.core.pool import SERVICE_CORE
 from orchestrator.errors import OutcomeUnknownError
 from orchestrator.wiring.client import find, sent_definition, with_client
 from orchestrator.wiring.guests import build_launcher, live_domains, open_hypervisor
-from orchestrator.wiring.policy_check import check
+from orchestrator.wiring.policy_check import at_present, check
 from orchestrator.wiring.site import load_topology, owner
 
 if TYPE_CHECKING:
+    from orchestrator.core.agenda import DesiredGuest
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine, Guest
     from orchestrator.ports import LiveDomain
@@ -37,10 +37,11 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A policy file without faults, and what it wants at this moment; `connect` is where libvirt is."""
+    """A policy file without faults, and the guests that it wants at this moment; `connect` is where libvirt is."""
 
     file: Path
     policy: Policy
+    guests: Sequence[DesiredGuest]
 
     @property
     def connect(self) -> str:
@@ -48,19 +49,10 @@ class Ready:
         return self.policy.hypervisor.connect
 
 
-def at(policy: Policy, now: datetime) -> Policy:
-    """Return what a policy says at a moment."""
-    for window in policy.window:
-        start = window.cron.last(now) if window.cron else window.at.when if window.at else None
-        if start is not None and start <= now and (now - start).total_seconds() * 1e9 < window.duration:
-            policy = window.set.apply(policy)
-    return policy
-
-
 def ready(file: Path) -> Ready:
     """Read a policy and its definitions, and what it wants now; raises UsageError with every fault."""
     checked = check(file)
-    return Ready(checked.file, at(checked.policy, datetime.now()))
+    return Ready(checked.file, checked.policy, at_present(checked.policy).guest)
 
 
 async def plan(wanted: Ready, socket: Path | None) -> Any:
@@ -106,7 +98,7 @@ def _request(wanted: Ready, *, dry_run: bool) -> PolicyRequest:
 
     guests = tuple(
         DesiredGuests(sent_definition(Path(each.definition)), each.owner or owner(), each.count)
-        for each in wanted.policy.guest
+        for each in wanted.guests
     )
     return PolicyRequest(str(wanted.file), plain(wanted.policy, SCHEMA), guests, dry_run)
 
