@@ -10,7 +10,7 @@ from typing import Protocol
 from orchestrator.core.desired import Change, Present, What
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Mode
-from orchestrator.errors import OrchestratorError, RefusedError
+from orchestrator.errors import HostError, OrchestratorError, RefusedError
 from orchestrator.launch import Guest, RunningGuest
 
 
@@ -63,16 +63,17 @@ async def make(changes: Iterable[Change], guests: Mapping[str, Guest], hands: Ha
     return tuple(made)
 
 
-def blocked(change: Change) -> Made:
+def idle(change: Change) -> Made:
     """Return what has become of a change that cannot be made."""
-    return Made(change, f"{change.guest}: cannot be started: {change.why}", RefusedError.exit_code)
+    family = HostError if change.what is What.UNSCHEDULED else RefusedError
+    return Made(change, f"{change.guest}: cannot be started: {change.why}", family.exit_code)
 
 
 async def _make(change: Change, guests: Mapping[str, Guest], hands: Hands) -> Made:
     try:
         match change.what:
-            case What.BLOCKED:
-                return blocked(change)
+            case What.BLOCKED | What.UNSCHEDULED:
+                return idle(change)
             case What.STOP:
                 await hands.stop(change.guest)
             case What.START:

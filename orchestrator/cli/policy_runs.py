@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +69,9 @@ def run(
     from orchestrator.wiring import policy_run
 
     seconds = parse_duration(limit)
-    made = run_async(policy_run.run(policy_run.ready(file), socket, seconds, lambda note: typer.echo(note, err=True)))
+    wanted = policy_run.ready(file)
+    with _waiting(f"policy run {file}"):
+        made = run_async(policy_run.run(wanted, socket, seconds, lambda note: typer.echo(note, err=True)))
     for line in _complaints(made):
         typer.echo(line, err=True)
     if json:
@@ -76,6 +81,18 @@ def run(
     code = _exit_code(made)
     if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    """Show on a terminal that something is going on; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def cron(

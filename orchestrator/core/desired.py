@@ -14,12 +14,21 @@ from orchestrator.core.model import GuestSpec, Mode
 
 
 class What(StrEnum):
-    """What is to be done about a guest; `blocked` is one that cannot be had: what is in the way is not a policy's."""
+    """What is to be done about a guest.
+
+    A blocked one cannot be had, since what is in the way is not a policy's; an unscheduled one is shared, where nobody
+    gives it turns.
+    """
 
     STOP = "stop"
     REPLACE = "replace"
     START = "start"
     BLOCKED = "blocked"
+    UNSCHEDULED = "unscheduled"
+
+
+IDLE = (What.BLOCKED, What.UNSCHEDULED)
+"""What leaves everything as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +120,7 @@ def _about_wanted(wanted: Mapping[str, Desired], there: Mapping[str, Present], *
             continue
         if what is not What.BLOCKED and guest.spec.mode is Mode.SHARED and not rotates:
             what, why = (
-                What.BLOCKED,
+                What.UNSCHEDULED,
                 "it is shared, and no scheduler runs that gives it turns; `orchestrator serve` does",
             )
         yield Change(what, name, guest.owner, why)

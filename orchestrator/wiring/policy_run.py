@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.desired import Change, Desired, Present, What, changes
+from orchestrator.core.desired import IDLE, Change, Desired, Present, changes
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import GuestSpec, Mode
 from orchestrator.core.pool import SERVICE_CORE
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from orchestrator.ports import LiveDomain
     from orchestrator.reconcile import Made
     from orchestrator.service.messages import PolicyRequest
+
+GRACE = 15.0
+"""Seconds beyond its limit that a run without a daemon has to clear up after itself."""
 
 Tell = Callable[[str], None]
 
@@ -77,18 +81,35 @@ async def run(wanted: Ready, socket: Path | None, limit: float, tell: Tell) -> A
 
     lock = WriterLock(runtime_directory(os.environ) / "policy-run.lock", "policy run", "it is left to that one")
     lock.acquire()
+    late = f"{wanted.file}: not done within {limit:g} s (--limit gives it more); the next run goes on from there"
     try:
         async with asyncio.timeout(limit):
             daemon, request = find(socket), _request(wanted, dry_run=False)
             if daemon is None:
-                return await _run_here(wanted, request, tell)
+                with _ending_after(limit + GRACE, late):
+                    return await _run_here(wanted, request, tell)
             return await with_client(daemon, lambda client: client.policy(request))
     except TimeoutError:
-        raise OutcomeUnknownError(
-            f"{wanted.file}: not done within {limit:g} s (--limit gives it more); the next run goes on from there"
-        ) from None
+        raise OutcomeUnknownError(late) from None
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _ending_after(seconds: float, line: str) -> Iterator[None]:
+    """End this process, with a last line, if it takes longer than that: a call of libvirt's may never come back."""
+
+    def end(_number: int, _frame: object) -> None:
+        os.write(2, f"{line}\n".encode())
+        os._exit(OutcomeUnknownError.exit_code)
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _request(wanted: Ready, *, dry_run: bool) -> PolicyRequest:
@@ -138,12 +159,12 @@ def _present(live: LiveDomain, spec: GuestSpec) -> Present:
 async def _run_here(wanted: Ready, request: PolicyRequest, tell: Tell) -> Any:
     """Start and end exclusive guests in this process, as the scheduler of this moment, if there is anything to do."""
     from orchestrator.engine import require_pool
-    from orchestrator.reconcile import blocked, make
+    from orchestrator.reconcile import idle, make
 
     guests = await _guests(wanted, request)
     todo = await _changes_here(wanted, guests)
-    if all(each.what is What.BLOCKED for each in todo):
-        return _told(request, guests, [blocked(each) for each in todo])
+    if all(each.what in IDLE for each in todo):
+        return _told(request, guests, [idle(each) for each in todo])
     require_pool(load_topology(wanted.policy))
     async with _scheduler(wanted, tell) as (engine, running):
         making = asyncio.create_task(make(todo, {guest.spec.name: guest for guest in guests}, EngineHands(engine)))

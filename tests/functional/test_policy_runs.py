@@ -66,9 +66,9 @@ def test_a_plan_says_what_cannot_be_had_here_and_a_run_does_nothing_about_it(pro
     told = program.json("policy", "plan", policy, code=10)
     assert (told["scheduler"], told["guests"]) == (False, 3)
     changes = [(each["what"], each["guest"]) for each in told["changes"]]
-    assert changes == [("blocked", name) for name in ("beat", "more-1", "more-2")], "the window is open"
+    assert changes == [("unscheduled", name) for name in ("beat", "more-1", "more-2")], "the window is open"
     outcome = program("policy", "run", policy)
-    assert (outcome.code, outcome.out) == (3, "policy run p.toml: 3 failed; 3 guests wanted\n")
+    assert (outcome.code, outcome.out) == (4, "policy run p.toml: 3 failed; 3 guests wanted\n")
     assert outcome.lines[0] == (
         "beat: cannot be started: it is shared, and no scheduler runs that gives it turns; `orchestrator serve` does"
     )

@@ -91,7 +91,7 @@ def test_what_ends_makes_room_first_and_the_exclusive_and_the_wide_choose_first(
 
 def test_without_a_scheduler_no_shared_guest_is_started_and_it_is_said_why() -> None:
     found = changes(wanted(BEAT, WEB), [there(spec("old"))], rotates=False)
-    assert [each.what for each in found] == [What.STOP, What.START, What.BLOCKED]
+    assert [each.what for each in found] == [What.STOP, What.START, What.UNSCHEDULED]
     assert found[-1].why.startswith("it is shared, and no scheduler runs that gives it turns; ")
     assert changes(wanted(BEAT), [there(BEAT, state=State.WAITING)], rotates=False) == ()
 
