@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,16 +56,6 @@ def check(file: Path) -> Checked:
     if invalid:
         raise invalid[0] if len(invalid) == 1 else InvalidFilesError(invalid)
     return Checked(file.absolute(), sourced.policy, parsed)
-
-
-def at_present(policy: Policy) -> Policy:
-    """Return what a policy says at this moment: the values of open windows in place of its own."""
-    now = datetime.now()
-    for window in policy.window:
-        begin = window.cron.last(now) if window.cron else window.at.when if window.at else None
-        if begin is not None and begin <= now < begin + timedelta(microseconds=window.duration // 1000):
-            policy = window.set.apply(policy)
-    return policy
 
 
 def _lists(policy: Policy) -> list[list[tuple[str, DesiredGuest]]]:

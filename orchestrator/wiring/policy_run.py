@@ -22,11 +22,10 @@ from orchestrator.core.pool import SERVICE_CORE
 from orchestrator.errors import OutcomeUnknownError
 from orchestrator.wiring.client import find, sent_definition, with_client
 from orchestrator.wiring.guests import build_launcher, live_domains, open_hypervisor
-from orchestrator.wiring.policy_check import at_present, check
+from orchestrator.wiring.policy_check import check
 from orchestrator.wiring.site import load_topology, owner
 
 if TYPE_CHECKING:
-    from orchestrator.core.agenda import DesiredGuest
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine, Guest
     from orchestrator.ports import LiveDomain
@@ -41,11 +40,11 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A policy file without faults, and the guests that it wants at this moment; `connect` is where libvirt is."""
+    """A policy file without faults, and what it says at this moment; `connect` is where libvirt is."""
 
     file: Path
     policy: Policy
-    guests: Sequence[DesiredGuest]
+    present: Policy
 
     @property
     def connect(self) -> str:
@@ -55,8 +54,11 @@ class Ready:
 
 def ready(file: Path) -> Ready:
     """Read a policy and its definitions, and what it wants now; raises UsageError with every fault."""
+    from orchestrator.core.windows import effective
+    from orchestrator.host.calendar import HostCalendar
+
     checked = check(file)
-    return Ready(checked.file, checked.policy, at_present(checked.policy).guest)
+    return Ready(checked.file, checked.policy, effective(checked.policy, HostCalendar().local()).policy)
 
 
 async def plan(wanted: Ready, socket: Path | None) -> Any:
@@ -119,7 +121,7 @@ def _request(wanted: Ready, *, dry_run: bool) -> PolicyRequest:
 
     guests = tuple(
         DesiredGuests(sent_definition(Path(each.definition)), each.owner or owner(), each.count)
-        for each in wanted.guests
+        for each in wanted.present.guest
     )
     return PolicyRequest(str(wanted.file), plain(wanted.policy, SCHEMA), guests, dry_run)
 
@@ -133,7 +135,7 @@ async def _guests(wanted: Ready, request: PolicyRequest) -> list[Guest]:
     from orchestrator.service.policies import read_desired
     from orchestrator.wiring.sent import SentDefinitions
 
-    return await read_desired(SentDefinitions(wanted.policy, UserFiles((SERVICE_CORE,))), request.guests)
+    return await read_desired(SentDefinitions(wanted.present, UserFiles((SERVICE_CORE,))), request.guests)
 
 
 async def _changes_here(wanted: Ready, guests: Sequence[Guest]) -> tuple[Change, ...]:
@@ -165,7 +167,7 @@ async def _run_here(wanted: Ready, request: PolicyRequest, tell: Tell) -> Any:
     todo = await _changes_here(wanted, guests)
     if all(each.what in IDLE for each in todo):
         return _told(request, guests, [idle(each) for each in todo])
-    require_pool(load_topology(wanted.policy))
+    require_pool(load_topology(wanted.present))
     async with _scheduler(wanted, tell) as (engine, running):
         making = asyncio.create_task(make(todo, {guest.spec.name: guest for guest in guests}, EngineHands(engine)))
         await asyncio.wait({making, running}, return_when=asyncio.FIRST_COMPLETED)
@@ -203,18 +205,21 @@ async def _scheduler(wanted: Ready, tell: Tell) -> AsyncIterator[tuple[Engine, a
     """Be the one scheduler of this host meanwhile; guests go on when it ends."""
     from orchestrator.config import decode_guest
     from orchestrator.engine import Engine
+    from orchestrator.host.calendar import HostCalendar
     from orchestrator.host.clock import MonotonicClock
     from orchestrator.host.places import runtime_directory
     from orchestrator.host.writer_lock import WriterLock
-    from orchestrator.wiring.records import recording
+    from orchestrator.wiring.records import accounting_of, recording
 
     lock = WriterLock(runtime_directory(os.environ) / "scheduler.lock")
     lock.acquire()
     try:
-        async with open_hypervisor(wanted.connect) as hypervisor, recording(wanted.policy, tell) as recorder:
-            topology = load_topology(wanted.policy)
+        async with open_hypervisor(wanted.connect) as hypervisor, recording(wanted.present, tell) as recorder:
+            topology = load_topology(wanted.present)
             launcher = build_launcher(topology, hypervisor, wanted.connect)
-            engine = Engine(topology, wanted.policy, launcher, MonotonicClock(), records=recorder)
+            clock, policy = MonotonicClock(), wanted.present
+            accounting = accounting_of(recorder, policy, HostCalendar(), clock, tell)
+            engine = Engine(topology, policy, launcher, clock, records=recorder, accounting=accounting)
             for note in await engine.adopt(decode_guest):
                 tell(note)
             await recorder.reconcile([guest.domain for guest in engine.guests.values()])
