@@ -22,7 +22,12 @@ class Serve:
         return self.log.read_text().splitlines()
 
     def tells(self, what: str) -> None:
-        eventually(lambda: any(what in line for line in self.lines), what, self.process)
+        def told() -> bool:
+            ended = self.process.poll()
+            assert ended is None, f"ended with {ended} before it told {what!r}: {self.lines}"
+            return any(what in line for line in self.lines)
+
+        eventually(told, f"{what!r} among what it tells")
 
     def end(self) -> str:
         """Send SIGTERM, and return the last line."""
