@@ -63,6 +63,9 @@ class Explanation:
     holders: tuple[Holder, ...] = ()
 
 
+_RUNS = (Standing.ACTIVE, Standing.PAUSING, Standing.STOPPING, Standing.RESIZING)
+
+
 def explain(snapshot: Snapshot, timetable: Timetable, guest: str) -> Explanation:
     """Say why a guest waits or where it runs. Raises UsageError if there is no guest of this name."""
     known = snapshot.guests.get(guest)
@@ -76,7 +79,7 @@ def explain(snapshot: Snapshot, timetable: Timetable, guest: str) -> Explanation
         return _awaits_stops(snapshot, timetable, known, guest, cores)
     hold = next((hold for hold in timetable.locks.holds if hold.holder == guest), None)
     turn = next((turn for turn in timetable.turns if turn.guest == guest), None)
-    running = hold is not None and known.standing in (Standing.ACTIVE, Standing.PAUSING, Standing.STOPPING)
+    running = hold is not None and known.standing in _RUNS
     return Explanation(
         guest=guest,
         owner=known.owner,
@@ -99,6 +102,8 @@ def _stands(snapshot: Snapshot, known: Known, turn: Turn | None) -> Iterator[str
             yield f"it did not obey: cores {cores} stay locked until its process is gone, which is being seen to"
         case Standing.STARTING:
             yield "it is being launched"
+        case Standing.MOVING | Standing.RESIZING:
+            yield f"it is {known.standing}, and keeps cores {format_cpulist(known.kept)} until that is done"
         case _ if known.throttled:
             yield f"it gets no turns now: {known.throttled}"
         case _ if known.exclusive:
@@ -121,14 +126,16 @@ def _awaits_stops(
 ) -> Explanation:
     """Explain a guest that was given cores whose former holders have not confirmed their stops yet."""
     held = [hold for hold in timetable.locks.holds if not set(cores).isdisjoint(hold.cores)]
+    own = next((hold.cores for hold in timetable.locks.holds if hold.holder == guest), ())
     names = ", ".join(hold.holder for hold in held)
-    what = "it is its turn" if not known.exclusive else "it is being started"
+    what = "it is its turn" if not known.exclusive else f"it is {known.standing}"
     reason = f"{what} on cores {format_cpulist(cores)}, as soon as {names or 'others'} confirmed the stop there"
     return Explanation(
         guest=guest,
         owner=known.owner,
-        state="waiting",
+        state="waiting" if not own else known.standing,
         reasons=(reason,),
+        cores=own,
         holders=tuple(_holder(snapshot, hold, None) for hold in held),
     )
 

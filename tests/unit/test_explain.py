@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.core.explain import Explanation
 from orchestrator.core.orders import Happening
-from orchestrator.core.plan import PauseGuest, StartGuest
+from orchestrator.core.plan import MoveGuest, PauseGuest, StartGuest
 from orchestrator.errors import UsageError
 from tests.unit.scheduler_world import MS, World, spec, world
 
@@ -111,3 +111,22 @@ def test_a_guest_too_wide_for_what_a_quarantine_leaves_is_told_who_keeps_the_res
 def test_nobody_can_be_told_of_a_guest_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="ghost: there is no such guest"):
         told(world(4), "ghost")
+
+
+def test_who_is_moved_is_told_whom_it_waits_for_and_what_it_keeps() -> None:
+    host = world(8)
+    for number in range(3):
+        host.ask(StartGuest(spec=spec(f"s{number}"), owner="bob"))
+    host.ask(StartGuest(spec=spec("web", exclusive=True), owner="ann"))
+    host.run(100)
+    (core,) = host.turns("s1")[-1]
+    host.ask(MoveGuest("web", (core,)))
+    waits = told(host, "web")
+    assert (waits.state, waits.cores) == ("moving", host.turns("web")[-1])
+    assert waits.reasons == (f"it is moving on cores {core}, as soon as s1 confirmed the stop there",)
+    host.run(2)
+    moves = told(host, "web")
+    assert moves.state == "moving"
+    assert moves.reasons[0].startswith("it is moving, and keeps cores ")
+    host.run(50)
+    assert told(host, "web").state == "running"
