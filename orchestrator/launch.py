@@ -75,7 +75,10 @@ class RunningGuest:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Acts on single guests through the ports, and proves where their threads may run."""
+    """Acts on single guests through the ports, and proves where their threads may run.
+
+    `bounds_memory` tells whether the kernel can be had to bound the memory of a guest's QEMU.
+    """
 
     topology: Topology
     hypervisor: Hypervisor
@@ -83,6 +86,7 @@ class Launcher:
     monitors: Monitors
     files: GuestFiles
     payloads: Payloads
+    bounds_memory: bool = False
 
     async def launch(self, domain: Domain, origin: Origin | None = None) -> RunningGuest:
         """Check its payload, define, start paused, load its state if it has an origin, prove every thread's affinity.
@@ -97,6 +101,7 @@ class Launcher:
             domain = with_payload(domain, mapped)
         if origin is not None and origin.ram is not None:
             domain = replace(domain, ram_file=origin.ram)  # which has what the payload's had become
+        domain = replace(domain, bounded=self.bounds_memory)
         xml = render(domain)
         verdict = audit(xml.encode(), self.reserved())
         if verdict.kind is not Kind.CONFINED or verdict.cautions:

@@ -10,7 +10,7 @@ from orchestrator.core.arch import TRAITS
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GIB, Architecture
 from orchestrator.errors import OrchestratorError
-from orchestrator.host import prerequisites
+from orchestrator.host import cgroups, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
@@ -45,10 +45,22 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield prerequisites.program("qemu-img", "qemu-utils", "it makes disk overlays")
     yield prerequisites.efi_firmware((architecture, TRAITS[architecture].machine) for architecture in Architecture)
     yield prerequisites.cgroups()
+    yield _memory_bound(policy.hypervisor.connect)
     yield prerequisites.isolation(topology.pool.cores, topology.isolated, topology.nohz_full, pool)
     yield prerequisites.huge_pages()
     yield prerequisites.memory(GIB)
     yield prerequisites.real_root()
+
+
+def _memory_bound(connect: str) -> Finding:
+    name = "memory bound"
+    if cgroups.bounds_memory(connect):
+        return Finding(name, Level.OK, f"the kernel bounds the memory of guests that are run through {connect}")
+    if not cgroups.has_memory_controller():
+        found = "not by the kernel: no cgroup has a memory controller; a guest's QEMU is trusted to keep to its size"
+        return Finding(name, Level.NOTE, found, "boot without cgroup_disable=memory")
+    found = "not by the kernel: libvirt's embedded driver runs without cgroups; a guest's QEMU is trusted with its size"
+    return Finding(name, Level.NOTE, found, "orchestrator serve --connect qemu:///system")
 
 
 def _run_directory() -> Iterator[Finding]:

@@ -80,6 +80,7 @@ def build_engine(topology: Topology, policy: Policy, hypervisor: LibvirtHypervis
 
 def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str) -> Launcher:
     """Return a launcher on real adapters; `connect` is where the hypervisor was opened."""
+    from orchestrator.host.cgroups import bounds_memory
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
     from orchestrator.host.opening import UserFiles
@@ -89,7 +90,8 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
 
     opener = UserFiles((SERVICE_CORE,))
     files = GuestDirectories(guest_directories(), _daemons_user(connect), opener)
-    return Launcher(topology, hypervisor, ProcFs(), QmpMonitors(), files, service_payloads())
+    processes, bounds = ProcFs(), bounds_memory(connect)
+    return Launcher(topology, hypervisor, processes, QmpMonitors(), files, service_payloads(), bounds)
 
 
 def _daemons_user(connect: str) -> int | None:

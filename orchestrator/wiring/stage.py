@@ -22,7 +22,7 @@ T = TypeVar("T")
 class WatchedLauncher(Launcher):
     """A launcher that tells when a guest is asked to stop."""
 
-    on_suspend: Callable[[], None]
+    on_suspend: Callable[[], None] = lambda: None
 
     async def suspend(self, guest: RunningGuest) -> None:
         """Tell, then stop the guest's vCPUs, and return when that is confirmed."""

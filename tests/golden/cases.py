@@ -147,6 +147,8 @@ CASES: Mapping[str, Domain] = {
     "pinned-payload": replace(domain(boot=PayloadBoot(payload="/home/al/a, ,b=/etc/shadow")), pinned=True),
     "pinned-firmware": replace(domain(boot=FirmwareBoot(firmware="/home/al/fw")), pinned=True),
     "by-policy": replace(domain(), by_policy=True),
+    "memory-bounded": replace(domain(), bounded=True),
+    "memory-bounded-kvm": replace(domain(accelerator=Accelerator.KVM), bounded=True),
     "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),
     "many-vcpus-aarch64-kvm": domain(_AARCH64, vcpus=16, accelerator=Accelerator.KVM),
     "odd-characters": replace(

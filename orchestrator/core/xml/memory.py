@@ -6,14 +6,17 @@ lets the guest write, and its nvdimm neither exists on ARM nor honours <readonly
 
 from __future__ import annotations
 
-from orchestrator.core.model import Architecture, NumaWish
-from orchestrator.core.xml.domain import Domain
+from orchestrator.core.model import GIB, MIB, Architecture, NumaWish
+from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, cpuset, element
 
 RAM = "orchestrator-ram"
 """The object that is a guest's RAM."""
 
 _WINDOW = "ivshmem-plain,memdev=orchestrator-window,master=on"  # QEMU saves no guest that is not its memory's master
+
+_BESIDE = 512 * MIB
+_TRANSLATIONS = GIB
 
 
 def memory_element(domain: Domain) -> Element:
@@ -29,6 +32,19 @@ def backing_element(domain: Domain) -> Element:
         backing.append(element("hugepages", page))
     backing.append(element("nosharepages"))
     return backing
+
+
+def memtune_element(domain: Domain) -> Element | None:
+    """Return <memtune> with the most that the guest's QEMU may use of everything, or None if it is not bounded.
+
+    libvirt's documentation warns that nobody can tell how much QEMU needs beside the guest's memory: so this is room to
+    spare, which a process that grows without end exceeds all the same. TCG keeps its translations in up to 1 GiB.
+    """
+    if not domain.bounded:
+        return None
+    beside = _BESIDE + (_TRANSLATIONS if domain.accelerator is Accelerator.TCG else 0)
+    most = domain.spec.memory + domain.spec.memory // 16 + beside
+    return element("memtune", element("hard_limit", text=str(most // 1024), unit="KiB"))
 
 
 def numatune_element(domain: Domain) -> Element | None:

@@ -21,6 +21,7 @@ def render(domain: Domain) -> str:
         metadata.metadata_element(domain),
         memory.memory_element(domain),
         memory.backing_element(domain),
+        memory.memtune_element(domain),
         *cpu.vcpu_elements(domain),
         cpu.cputune_element(domain),
         memory.numatune_element(domain),

@@ -52,6 +52,14 @@ def test_a_strict_guest_gets_cores_and_memory_of_one_node(
     assert set(guest["cores"]) == {*siblings[first], *siblings[second]}
 
 
+def memory_bound(pid: int) -> int:
+    """Return how much memory the kernel lets a process have, the least of what its cgroup and those around it say."""
+    path = Path(f"/proc/{pid}/cgroup").read_text().partition("::")[2].strip()
+    folders = [Path(f"/sys/fs/cgroup{path}"), *Path(f"/sys/fs/cgroup{path}").parents]
+    said = [(folder / "memory.max").read_text().strip() for folder in folders if (folder / "memory.max").exists()]
+    return min(int(text) for text in said if text != "max")
+
+
 def test_the_systems_daemon_runs_guests_as_its_own_user(run: Callable[..., subprocess.Popen[str]]) -> None:
     for daemon in ("virtlogd", "libvirtd"):
         subprocess.run([daemon, "-d"], check=True)
@@ -60,6 +68,7 @@ def test_the_systems_daemon_runs_guests_as_its_own_user(run: Callable[..., subpr
     eventually(lambda: heartbeats("heartbeat-aarch64") > 0, "the guest beats", runner)
     (guest,) = ask("ps", "--connect", "qemu:///system")["guests"]
     assert Path(f"/proc/{guest['pid']}").owner() == "libvirt-qemu"
+    assert memory_bound(guest["pid"]) == (64 + 4 + 1536) * 2**20
     runner.send_signal(signal.SIGINT)
     out, err = runner.communicate(timeout=120)
     assert runner.returncode == 0, err

@@ -1,0 +1,24 @@
+"""What the kernel's control groups can do for guests on this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+EMBED = "embed"
+
+
+def bounds_memory(connect: str, root: Path = ROOT) -> bool:
+    """Whether libvirt can have the kernel bound a guest's memory, where it is reached by `connect`.
+
+    The embedded driver runs without cgroups: with them, nobody could set the affinity of threads that it has placed.
+    """
+    return connect != EMBED and has_memory_controller(root)
+
+
+def has_memory_controller(root: Path = ROOT) -> bool:
+    """Whether there is a memory controller, of version 2 or 1."""
+    unified = root / "cgroup.controllers"
+    if unified.exists():
+        return "memory" in unified.read_text().split()
+    return (root / "memory" / "memory.limit_in_bytes").exists()
