@@ -16,6 +16,7 @@ from orchestrator.adoption import adopt
 from orchestrator.core.agenda import Change
 from orchestrator.core.durations import about
 from orchestrator.core.explain import Explanation
+from orchestrator.core.inspection import Inspection, Look
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import GuestSpec, Mode
@@ -187,6 +188,10 @@ class Engine:
             self._launcher.processes.kill(guest.pid, str(guest.domain.uuid))
         await self._driver.gone(guest)
         await self._driver.rest(name)  # if it was being ended
+
+    async def inspect(self, name: str, look: Look) -> Inspection:
+        """Look inside a guest, which stands still for as long as that takes, and no longer."""
+        return await self._launcher.inspect(self._known(name), look)
 
     def explain(self, name: str) -> Explanation:
         """Say why a guest waits, or where it runs. Raises UsageError if there is none of this name."""

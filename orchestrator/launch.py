@@ -11,16 +11,19 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.charge import Charge
 from orchestrator.core.files import disk_key
+from orchestrator.core.inspection import Inspection, Look
 from orchestrator.core.model import disk_target
-from orchestrator.core.payloads import MappedPayload, PayloadMap
+from orchestrator.core.payloads import MappedPayload
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
 from orchestrator.core.topology import Topology
 from orchestrator.core.xml.audit import audit
-from orchestrator.core.xml.domain import Domain, RamFile, Window
+from orchestrator.core.xml.domain import Domain
+from orchestrator.core.xml.memory import with_payload
 from orchestrator.core.xml.render import render
 from orchestrator.core.xml.verdict import Kind
 from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError, PinMismatchError
+from orchestrator.inside import look_inside
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import GuestFiles, Hypervisor, Monitor, Monitors, Processes, Thread, ThreadRoles
 from orchestrator.wanted import Guest, Origin
@@ -43,7 +46,8 @@ class RunningGuest:
     serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
     terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether
     it or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and
-    `cleared` when nothing is left of it. `mapped` is the payload with which it was launched here.
+    `cleared` when nothing is left of it. `still` is held by whoever stops it or lets it run. `mapped` is the
+    payload with which it was launched here.
     """
 
     domain: Domain
@@ -64,6 +68,7 @@ class RunningGuest:
     ended: str | None = None
     crashed: bool = False
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    still: asyncio.Lock = field(default_factory=asyncio.Lock)
     over: bool = False
     cleared: bool = False
 
@@ -179,7 +184,8 @@ class Launcher:
         """
         if placement != guest.domain.placement:
             self.move(guest, placement)
-        await guest.monitor.resume()
+        async with guest.still:
+            await guest.monitor.resume()
         guest.cores.update(placement.held)
         if not guest.ran:
             guest.ran = True
@@ -187,7 +193,13 @@ class Launcher:
 
     async def suspend(self, guest: RunningGuest) -> None:
         """Stop a guest's vCPUs, and return when that is confirmed."""
-        await guest.monitor.suspend()
+        async with guest.still:
+            await guest.monitor.suspend()
+
+    async def inspect(self, guest: RunningGuest, look: Look) -> Inspection:
+        """Look inside a guest; one that runs is stopped meanwhile, and a hand-over waits for that."""
+        async with guest.still:
+            return await look_inside(guest.monitor, guest.domain.spec.architecture, tuple(guest.roles.vcpus), look)
 
     async def clear(self, domain: Domain) -> None:
         """End a guest's process, if it is still there, and clear away what it leaves but its log."""
@@ -262,14 +274,6 @@ class Launcher:
         except OrchestratorError as error:
             why = str(failure) or "interrupted"
             raise OutcomeUnknownError(f"{why}; what is left could not be cleared away: {error}") from failure
-
-
-def with_payload(domain: Domain, mapped: MappedPayload) -> Domain:
-    """Return a domain with the file of the payload that its definition wishes for."""
-    wish = domain.spec.payload
-    if wish is not None and wish.map is PayloadMap.RAM:
-        return replace(domain, ram_file=RamFile(mapped.path))
-    return replace(domain, window=Window(mapped.path, mapped.length))
 
 
 def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:

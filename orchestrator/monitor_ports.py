@@ -64,6 +64,9 @@ class Monitor(Protocol):
     async def stop_saving(self) -> None:
         """Have QEMU give up a save that somebody has begun; fine if nobody has."""
 
+    async def human(self, command: str, vcpu: int) -> str:
+        """Return what QEMU's human monitor says to a command, as seen from this vCPU."""
+
     async def powerdown(self) -> None:
         """Press the guest's power button, and return when QEMU has done so; whether the guest listens is its affair."""
 

@@ -1,6 +1,6 @@
-"""initramfs.py BUSYBOX INIT ARCHIVE: writes the initramfs of a small Linux guest.
+"""initramfs.py BUSYBOX INIT WINDOW ARCHIVE: writes the initramfs of a small Linux guest.
 
-The archive is not compressed, so that no guest has to decompress it, and depends on nothing but the two
+The archive is not compressed, so that no guest has to decompress it, and depends on nothing but the three
 files' content.
 """
 
@@ -32,7 +32,7 @@ def pad(data: bytes) -> bytes:
 
 def main() -> None:
     """Do what the head of this file says."""
-    busybox, init, archive = map(Path, sys.argv[1:])
+    busybox, init, window, archive = map(Path, sys.argv[1:])
     archive.write_bytes(
         entry(1, "bin", DIRECTORY)
         + entry(2, "dev", DIRECTORY)
@@ -41,6 +41,7 @@ def main() -> None:
         + entry(5, "dev/console", CONSOLE, device=CONSOLE_DEVICE)
         + entry(6, "bin/busybox", PROGRAM, busybox.read_bytes())
         + entry(7, "init", PROGRAM, init.read_bytes())
+        + entry(8, "bin/window", PROGRAM, window.read_bytes())
         + entry(0, "TRAILER!!!", 0)
     )
 

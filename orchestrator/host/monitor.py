@@ -144,6 +144,10 @@ class QmpMonitor:
                 )
             await asyncio.sleep(_LOOK_EVERY)
 
+    async def human(self, command: str, vcpu: int) -> str:
+        """Send ``human-monitor-command``."""
+        return cast(str, await self._ask("human-monitor-command", **{"command-line": command, "cpu-index": vcpu}))
+
     async def powerdown(self) -> None:
         """Send ``system_powerdown``: ACPI's power button, or what the machine has in its place."""
         await self._ask("system_powerdown")

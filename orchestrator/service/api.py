@@ -17,6 +17,7 @@ from orchestrator.service import streams
 from orchestrator.service.callers import Peer, peer_of
 from orchestrator.service.desk import Act, Desk
 from orchestrator.service.door import Door
+from orchestrator.service.inspection import DebugRequest, InspectRequest
 from orchestrator.service.messages import (
     DEFECT,
     MOST_BODY,
@@ -100,6 +101,8 @@ class Api:
             "openapi": self._openapi,
             "policy": self._policy,
             "move": self._reseat(MoveRequest, desk.move),
+            "inspect": self._reseat(InspectRequest, desk.inside.inspect),
+            "debug": self._reseat(DebugRequest, desk.inside.debug),
             "resize": self._reseat(ResizeRequest, desk.resize),
             **{word: self._act(act) for word, act in acts.items()},
             **payload_handlers(desk.payloads, self._handles),

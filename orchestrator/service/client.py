@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 
 from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownError
+from orchestrator.service.inspection import DebugRequest, InspectRequest
 from orchestrator.service.messages import (
     ACT_LIMIT,
     PREFIX,
@@ -101,6 +102,14 @@ class Client:
     async def remove(self, name: str) -> None:
         """Forget a guest that has ended."""
         await self._ask("DELETE", _path(name), b"")
+
+    async def inspect(self, name: str, request: InspectRequest) -> Any:
+        """Look inside a guest."""
+        return await self._ask("POST", f"{_path(name)}/inspect", msgspec.json.encode(request))
+
+    async def debug(self, name: str, *, close: bool) -> Any:
+        """Open a gdb server for a guest, or close it."""
+        return await self._ask("POST", f"{_path(name)}/debug", msgspec.json.encode(DebugRequest(close)))
 
     async def payloads(self) -> Any:
         """Return the payloads that the caller may use, and his quota."""

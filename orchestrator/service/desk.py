@@ -16,6 +16,7 @@ from orchestrator.ports import Clock
 from orchestrator.reconcile import present
 from orchestrator.service.callers import Peer
 from orchestrator.service.events import Events, Waited
+from orchestrator.service.inside_desk import InsideDesk
 from orchestrator.service.messages import (
     ACT_LIMIT,
     MOST_GUESTS,
@@ -24,7 +25,7 @@ from orchestrator.service.messages import (
     ResizeRequest,
     StartRequest,
 )
-from orchestrator.service.payload_desk import PayloadDesk, Use
+from orchestrator.service.payload_desk import PayloadDesk, Use, use_of
 from orchestrator.service.views import (
     NANOSECONDS,
     CoreView,
@@ -64,6 +65,7 @@ class Desk:
         self._limit = limit
         self._starting: dict[str, Guest] = {}
         self._acts: set[asyncio.Task[Any]] = set()
+        self.inside = InsideDesk(engine, self._living, self.carry_out)
         self.payloads = PayloadDesk(engine.payloads, self._payload_uses, definitions.payload_quota)
 
     def note(self, notice: Notice) -> None:
@@ -267,13 +269,10 @@ class Desk:
     def _payload_uses(self) -> Iterator[Use]:
         """Yield who maps payloads, or will when it is started, anew or at last."""
         for name, guest in self._engine.guests.items():
-            wish = guest.domain.spec.payload
-            if wish is not None and wish.digest is not None and not self.has_ended(name):
-                yield Use(name, guest.domain.owner, wish.digest, guest.pid)
-        for name, starting in self._starting.items():
-            wish = starting.spec.payload
-            if wish is not None and wish.digest is not None and name not in self._engine.guests:
-                yield Use(name, starting.owner, wish.digest, None)
+            if not self.has_ended(name):
+                yield from use_of(guest.domain.spec, guest.domain.owner, guest.pid)
+        for starting in self._starting.values():
+            yield from use_of(starting.spec, starting.owner, None)
 
     def owner_of(self, name: str) -> str | None:
         """Return whose guest this is; None if there is none."""
@@ -296,12 +295,13 @@ class Desk:
             raise RefusedError(f"{name}: is being started; try again when it has been")
         return self._engine.guests[name]
 
-    def _living(self, peer: Peer, name: str) -> None:
+    def _living(self, peer: Peer, name: str) -> RunningGuest:
         guest, state = self.launched(peer, name), self._engine.state(name)
         if state is State.STOPPED:
             raise RefusedError(f"{name}: has ended ({guest.ended}); `orchestrator restart {name}` starts it anew")
         if state is State.BACKING_OFF:
             raise RefusedError(f"{name}: is {state}, so there is no process; `orchestrator explain {name}` tells why")
+        return guest
 
     def has_ended(self, name: str) -> bool:
         """Tell whether a guest has ended, and is not being started anew."""

@@ -5,11 +5,12 @@ Where a payload is not for the caller it does not exist: errors, lists, sums and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
+from orchestrator.core.model import GuestSpec
 from orchestrator.core.payloads import Catalogue, Payload
 from orchestrator.errors import UsageError
 from orchestrator.payload_ports import NewPayload, Payloads
@@ -25,6 +26,12 @@ class Use:
     owner: str
     digest: str
     pid: int | None
+
+
+def use_of(spec: GuestSpec, owner: str, pid: int | None) -> Iterator[Use]:
+    """Yield the payload that a guest maps, if it does."""
+    if spec.payload is not None and spec.payload.digest is not None:
+        yield Use(spec.name, owner, spec.payload.digest, pid)
 
 
 class AddRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,8 +131,8 @@ class PayloadDesk:
             raise ForbiddenError(f"{reference}: this payload is {payload.owner}'s, and you are {peer.user}")
         users = [use for use in self._uses() if _may_map(use, payload)]
         if users:
-            own = sorted(use.guest for use in users if peer.sees(use.owner))
-            others = ["guests of others"] if len(own) < len(users) else []
+            own = sorted({use.guest for use in users if peer.sees(use.owner)})
+            others = ["guests of others"] if not all(peer.sees(use.owner) for use in users) else []
             raise InUseError(f"{reference}: is in use by {', '.join([*own, *others])}; stop them first")
         await self._payloads.remove(payload)
         return self._view(peer, payload)
@@ -173,7 +180,7 @@ class PayloadDesk:
         return (catalogue.find_any if peer.may_do_everything else catalogue.find)(peer.user, reference)
 
     def _view(self, peer: Peer, payload: Payload) -> PayloadView:
-        guests = sorted(use.guest for use in self._uses() if _may_map(use, payload) and peer.sees(use.owner))
+        guests = sorted({use.guest for use in self._uses() if _may_map(use, payload) and peer.sees(use.owner)})
         return PayloadView(
             name=payload.name,
             owner=payload.owner,

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.service.events import Event, Missed
+from orchestrator.service.inspection import DebuggerView, DebugRequest, InspectionView, InspectRequest
 from orchestrator.service.messages import (
     PREFIX,
     CloneRequest,
@@ -101,6 +102,8 @@ ROUTES = (
     _act("pause", "Let a guest stand still until it is resumed."),
     _act("resume", "Let a paused guest go on."),
     _act("restart", "End a guest and start it anew by the same definition."),
+    Route("POST", f"{_ONE}/inspect", "inspect", "Look inside a guest.", InspectionView, InspectRequest),
+    Route("POST", f"{_ONE}/debug", "debug", "Open a gdb server for a guest, or close it.", DebuggerView, DebugRequest),
     Route("POST", f"{_ONE}/move", "move", "Have an exclusive guest on other cores.", GuestDetails, MoveRequest),
     Route("POST", f"{_ONE}/resize", "resize", "Have so many vCPUs in a guest.", GuestDetails, ResizeRequest),
     Route("GET", f"{_ONE}/explain", "explain", "Say why a guest waits, or where it runs.", ExplanationView),

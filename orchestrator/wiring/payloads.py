@@ -76,7 +76,7 @@ def _host_trouble(spec: GuestSpec) -> list[str]:
 def mapped_to_print(domain: Domain) -> Domain:
     """Return a domain with its payload's file, which was not looked at."""
     from orchestrator.core.payloads import MappedPayload
-    from orchestrator.launch import with_payload
+    from orchestrator.core.xml.memory import with_payload
 
     wish = domain.spec.payload
     if wish is None or wish.digest is None:
@@ -147,12 +147,10 @@ class PayloadCommands:
 
 async def _desk(policy: Policy) -> PayloadDesk:
     from orchestrator.config import decode_guest
-    from orchestrator.service.payload_desk import PayloadDesk, Use
+    from orchestrator.service.payload_desk import PayloadDesk, Use, use_of
     from orchestrator.wiring.guests import live_domains
 
-    uses = []
+    uses: list[Use] = []
     for domain in await live_domains(policy.hypervisor.connect):
-        wish = decode_guest(domain.metadata.specification).payload
-        if wish is not None and wish.digest is not None and domain.pid is not None:
-            uses.append(Use(domain.name, domain.metadata.owner, wish.digest, domain.pid))
+        uses += use_of(decode_guest(domain.metadata.specification), domain.metadata.owner, domain.pid)
     return PayloadDesk(service_payloads(), lambda: uses, policy.payload_quota)

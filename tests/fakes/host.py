@@ -79,6 +79,7 @@ class FakeDomain:
     incoming: bool = False
     written: bool = False
     listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
 
     def used(self, now: float) -> float:
         """Return how many seconds of CPU time each vCPU has used: it is busy whenever it runs."""

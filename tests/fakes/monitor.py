@@ -79,6 +79,11 @@ class FakeMonitor:
     async def stop_saving(self) -> None:
         self._ask("give up saving")
 
+    async def human(self, command: str, vcpu: int) -> str:
+        self._ask(f"say {command!r} to vCPU {vcpu} of")
+        await asyncio.sleep(0)
+        return self._domain.answers.get(command, "")
+
     async def powerdown(self) -> None:
         self._ask("press power button of")
         if self._domain.name not in self._host.faults.ignores_power_button:

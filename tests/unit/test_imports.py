@@ -34,6 +34,7 @@ LAYERS = {
     "admission": "engine",
     "launch": "engine",
     "planner": "engine",
+    "inside": "engine",
     "quotas": "engine",
     "reconcile": "engine",
     "recorder": "engine",

@@ -6,8 +6,11 @@ lets the guest write, and its nvdimm neither exists on ARM nor honours <readonly
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator.core.model import GIB, MIB, Architecture, NumaWish
-from orchestrator.core.xml.domain import Accelerator, Domain
+from orchestrator.core.payloads import MappedPayload, PayloadMap
+from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
 from orchestrator.core.xml.elements import Element, cpuset, element
 
 RAM = "orchestrator-ram"
@@ -59,6 +62,14 @@ def numatune_element(domain: Domain) -> Element | None:
     else:
         mode = "interleave"
     return element("numatune", element("memory", mode=mode, nodeset=cpuset(nodes)))
+
+
+def with_payload(domain: Domain, mapped: MappedPayload) -> Domain:
+    """Return a domain with the file of the payload that its definition wishes for."""
+    wish = domain.spec.payload
+    if wish is not None and wish.map is PayloadMap.RAM:
+        return replace(domain, ram_file=RamFile(mapped.path))
+    return replace(domain, window=Window(mapped.path, mapped.length))
 
 
 def file_arguments(domain: Domain) -> tuple[str, ...]:
