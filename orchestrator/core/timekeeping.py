@@ -92,7 +92,10 @@ class Timekeeper:
         self.follow()
         self.account.passes(moment)
         again = [now + LOOK_EVERY]
-        overdue = {one.guest: one for one in (*self._too_long(now, again), *self._too_many_cores(now))}
+        overdue = {one.guest: one for one in self._too_long(now, again)}
+        most = self._policy.starvation.exclusive_cores
+        if most is not None:
+            overdue |= {one.guest: one for one in self._too_many_cores(most, now)}
         overdue |= {one.guest: one for one in self._out_of_time(now, again)}
         for one in overdue.values():
             self._tell_once(one.guest, one.why, Happening.OUT_OF_QUOTA, now)
@@ -186,7 +189,7 @@ class Timekeeper:
                 else:
                     again.append(now + limit - age)
 
-    def _too_many_cores(self, now: int) -> Iterator[Overdue]:
+    def _too_many_cores(self, most: int, now: int) -> Iterator[Overdue]:
         """Yield the latest exclusive guests of those who keep too many cores for too long while others wait."""
         rules = self._policy.starvation
         kept: dict[str, list[tuple[int, str, int]]] = {}
@@ -197,13 +200,13 @@ class Timekeeper:
         for owner in [owner for owner in self._pressed if owner not in kept]:
             del self._pressed[owner]
         for owner, guests in kept.items():
-            beyond = 0 if rules.exclusive_cores is None else sum(cores for *_, cores in guests) - rules.exclusive_cores
-            if rules.exclusive_cores is None or beyond <= 0:
+            beyond = sum(cores for *_, cores in guests) - most
+            if beyond <= 0:
                 self._pressed.pop(owner, None)
                 continue
             pressed = self._pressed.get(owner, 0) + (now - self._looked if waiting - {owner} else 0)
             self._pressed[owner] = pressed
-            said = f"{owner} keeps more than {rules.exclusive_cores} cores while others wait"
+            said = f"{owner} keeps more than {most} cores while others wait"
             for _, guest, cores in sorted(guests):
                 if beyond <= 0:
                     break

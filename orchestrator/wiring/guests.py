@@ -71,11 +71,16 @@ async def _reap_now_and_then() -> None:
 
 
 def build_engine(topology: Topology, policy: Policy, hypervisor: LibvirtHypervisor, connect: str) -> Engine:
-    """Return an engine on real adapters; `connect` is where the hypervisor was opened."""
+    """Return an engine on real adapters, by what the policy says now; `connect` is where the hypervisor was opened."""
+    from orchestrator.core.windows import effective
     from orchestrator.engine import Engine
+    from orchestrator.host.calendar import HostCalendar
     from orchestrator.host.clock import MonotonicClock
+    from orchestrator.quotas import Accounting
 
-    return Engine(topology, policy, build_launcher(topology, hypervisor, connect), MonotonicClock())
+    launcher, calendar = build_launcher(topology, hypervisor, connect), HostCalendar()
+    now = effective(policy, calendar.local()).policy
+    return Engine(topology, now, launcher, MonotonicClock(), accounting=Accounting(calendar))
 
 
 def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str) -> Launcher:
