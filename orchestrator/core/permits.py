@@ -7,21 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from orchestrator.core.model import (
-    DiskBoot,
-    FirmwareBoot,
-    GuestSpec,
-    KernelBoot,
-    Network,
-    NetworkKind,
-    PayloadBoot,
-    Size,
-)
+from orchestrator.core.files import guest_files
+from orchestrator.core.model import GuestSpec, Network, NetworkKind, Size
 from orchestrator.core.placement import Reason
 from orchestrator.core.policy import Policy
-
-EFI = "efi"
-"""What a definition says for the firmware that libvirt finds."""
 
 
 def shut_out(policy: Policy, owner: str, *, by_admin: bool) -> Iterator[Reason]:
@@ -42,24 +31,10 @@ def forbidden(policy: Policy, spec: GuestSpec, disk: int) -> Iterator[Reason]:
     if allowed.networks is not None and network not in allowed.networks:
         yield Reason("network", network, ", ".join(allowed.networks) or "no other than none at all")
     if allowed.payload_directories is not None:
-        for path in files_of(spec):
-            if not _lies_in(path, allowed.payload_directories):
-                yield Reason("directory of a file", path, ", ".join(allowed.payload_directories) or "none")
+        for file in guest_files(spec):
+            if not _lies_in(file.path, allowed.payload_directories):
+                yield Reason("directory of a file", file.path, ", ".join(allowed.payload_directories) or "none")
     yield from _ceilings(policy, spec, disk)
-
-
-def files_of(spec: GuestSpec) -> tuple[str, ...]:
-    """Return the paths that a definition names."""
-    match spec.boot:
-        case PayloadBoot(payload=payload):
-            paths = [payload]
-        case KernelBoot(kernel=kernel, initrd=initrd):
-            paths = [kernel, *filter(None, [initrd])]
-        case DiskBoot(firmware=firmware):
-            paths = [firmware] if firmware and firmware != EFI else []
-        case FirmwareBoot(firmware=firmware):
-            paths = [firmware]
-    return (*paths, *(disk.path for disk in spec.disks))
 
 
 def _ceilings(policy: Policy, spec: GuestSpec, disk: int) -> Iterator[Reason]:
