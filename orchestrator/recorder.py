@@ -19,6 +19,9 @@ from orchestrator.core.xml.domain import Domain
 from orchestrator.errors import OrchestratorError
 from orchestrator.ports import Chores, Ending, Journal, Store, StoredGuest
 
+NOT_REMEMBERED = "not remembered"
+"""What the event log calls a write that the store has refused."""
+
 
 class Records(Protocol):
     """What the engine wants written down."""
@@ -173,6 +176,6 @@ class Recorder:
     def _told(self, outcome: Future[None]) -> None:
         failure = outcome.exception()
         if isinstance(failure, OrchestratorError):
-            self._chores.log({"at": self._wall(), "what": "not remembered", "why": str(failure)})
+            self._chores.log({"at": self._wall(), "what": NOT_REMEMBERED, "why": str(failure)})
         elif failure is not None:
             raise failure

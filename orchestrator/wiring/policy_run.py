@@ -209,12 +209,12 @@ async def _scheduler(wanted: Ready, tell: Tell) -> AsyncIterator[tuple[Engine, a
     from orchestrator.host.clock import MonotonicClock
     from orchestrator.host.places import runtime_directory
     from orchestrator.host.writer_lock import WriterLock
-    from orchestrator.wiring.records import accounting_of, recording
+    from orchestrator.wiring.records import accounting_of, recording_briefly
 
     lock = WriterLock(runtime_directory(os.environ) / "scheduler.lock")
     lock.acquire()
     try:
-        async with open_hypervisor(wanted.connect) as hypervisor, recording(wanted.present, tell) as recorder:
+        async with open_hypervisor(wanted.connect) as hypervisor, recording_briefly(wanted.present, tell) as recorder:
             topology = load_topology(wanted.present)
             launcher = build_launcher(topology, hypervisor, wanted.connect)
             clock, policy = MonotonicClock(), wanted.present

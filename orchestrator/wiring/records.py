@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.chores.launcher import ChoresProcess
     from orchestrator.core.policy import Policy
-    from orchestrator.ports import Clock
+    from orchestrator.ports import ChoresHealth, Clock
     from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
     from orchestrator.wall_clock import Calendar
@@ -50,6 +50,62 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
             watching.cancel()
             await recorder.close()
             await asyncio.to_thread(chores.stop)  # it ends by itself when all that it was given is durable
+
+
+@contextlib.asynccontextmanager
+async def recording_briefly(policy: Policy, tell: Callable[[str], None]) -> AsyncIterator[Recorder]:
+    """Open the journal and the store for a scheduler that ends within seconds: nobody stays to keep logs after it."""
+    from orchestrator.host.journal_file import JournalFile
+    from orchestrator.host.places import state_directory
+    from orchestrator.host.store import SqliteStore
+    from orchestrator.recorder import Recorder
+
+    state = state_directory(os.environ)
+    with contextlib.ExitStack() as opened:
+        journal = opened.enter_context(contextlib.closing(JournalFile(state / "journal.jsonl")))
+        store = opened.enter_context(contextlib.closing(SqliteStore(state / "store.sqlite")))
+        for note in (*journal.notes, *store.notes):
+            tell(f"note: {note}")
+        chores = NoChores(tell)
+        recorder = Recorder(journal, store, chores, time.time_ns, serial_limit=int(policy.logs.serial_limit))
+        try:
+            yield recorder
+        finally:
+            await recorder.close()
+
+
+class NoChores:
+    """Does none of the chores, but tells of what the store could not remember."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Tell it, if something is wrong."""
+        from orchestrator.recorder import NOT_REMEMBERED
+
+        if record["what"] == NOT_REMEMBERED:
+            self._tell(f"{NOT_REMEMBERED}: {record['why']}")
+
+    def metrics(self, sample: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def watch_serial(self, guest: str, path: str, limit: int) -> None:
+        """Do nothing: what is printed stays where the guest's QEMU writes it."""
+
+    def forget_serial(self, guest: str) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def health(self) -> ChoresHealth:
+        """Return that nothing was given to anybody."""
+        from orchestrator.ports import ChoresHealth
+
+        return ChoresHealth(
+            sent=0, dropped=0, queue=0, durable=0, lost=0, serial_bytes=0, serial_lost=0, alive=False, trouble=""
+        )
 
 
 def accounting_of(
