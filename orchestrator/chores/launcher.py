@@ -16,8 +16,11 @@ from orchestrator.chores.counters import Counters, make_counters
 from orchestrator.chores.messages import Hello
 from orchestrator.errors import HostError
 
-_START_LIMIT = 10.0
-"""Seconds that the process may take to begin."""
+_START_LIMIT = 120.0
+"""Seconds that the process may take to begin: on a host whose guests are busy an interpreter can take many to start.
+
+One that ends instead is noticed at once.
+"""
 
 _HELLO_BYTES = 65536
 
@@ -91,10 +94,11 @@ def start_chores(
 def _greeted(connection: socket.socket, process: subprocess.Popen[bytes]) -> tuple[str, ...]:
     """Wait until the process has begun, and return its notes; HostError if it did not."""
     connection.settimeout(_START_LIMIT)
+    late = False
     try:
         answer = connection.recv(_HELLO_BYTES)
-    except OSError:
-        answer = b""
+    except OSError as error:
+        answer, late = b"", isinstance(error, TimeoutError)
     if answer:
         hello = msgspec.msgpack.decode(answer, type=Hello)
         if not hello.failure:
@@ -103,4 +107,5 @@ def _greeted(connection: socket.socket, process: subprocess.Popen[bytes]) -> tup
         raise HostError(hello.failure)
     process.kill()
     code = process.wait()
-    raise HostError(f"the chores process did not begin (it ended with {code}); its own words are above")
+    why = f"it said nothing within {_START_LIMIT:g} s" if late else f"it ended with {code}; its own words are above"
+    raise HostError(f"the chores process did not begin: {why}")
