@@ -72,12 +72,13 @@ def check_a_full_disk(serve: Serve, state: Path) -> None:
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
-    refused = command("start", f"domains/{OTHER}.toml")
-    assert refused.code == 4
+    refused = command("start", f"domains/{OTHER}.toml", "--count", "4")  # one may fit into what a page has left
+    assert refused.code == 4, refused
     assert len(refused.err.splitlines()) <= 2  # one of them says which accelerator was chosen
     assert "No space left" in refused.err or "full" in refused.err
-    assert set(guests()) - {BEAT} <= {OTHER}
     serve.tells("the chores cannot write: ")
+    begun = sorted(set(guests()) - {BEAT})
+    assert not begun or command("stop", *begun).code == 0
     filler.unlink()
     started = command("start", f"domains/{OTHER}.toml")
     assert started.code == 0, started.err
