@@ -149,6 +149,12 @@ class Contexts:
         if guest is None or state not in HAS_TURNS | {State.PAUSED}:
             what = "is not there" if guest is None else f"is {state}"
             raise RefusedError(f"{name}: {what}; a guest can be saved while it runs, waits or is paused")
+        vcpus, defined = len(guest.domain.placement.vcpus), guest.domain.spec.vcpus
+        if vcpus != defined:
+            raise RefusedError(
+                f"{name}: has {vcpus} vCPUs, and could be restored with the {defined} of its definition only; "
+                f"`orchestrator resize {name} --vcpus {defined}` first"
+            )
         if name in self._busy:
             raise RefusedError(f"{name}: its state is being written already; try again when that is done")
         self._busy.add(name)

@@ -364,3 +364,15 @@ ACTS_KINDS = {"save": "saved", "snapshot": "snapshot", "template": "template"}
 
 async def _never(*_: object) -> None:
     raise CutError
+
+
+def test_a_guest_that_has_grown_is_not_saved_for_it_could_not_be_restored() -> None:
+    async def act(world: World) -> None:
+        await world.engine.resize("beat", 2)
+        with pytest.raises(RefusedError, match=r"has 2 vCPUs.*the 1 of its definition only; `orchestrator resize beat"):
+            await world.contexts.save("beat", "five")
+        assert world.engine.state("beat") is State.RUNNING
+        await world.engine.resize("beat", 1)
+        await world.contexts.save("beat", "five")
+
+    assert len(story(act, guest(mode=Mode.EXCLUSIVE, max_vcpus=2)).kept()) > 0
