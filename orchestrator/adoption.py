@@ -95,6 +95,7 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
         emulator="",  # it has been started already
         accelerator=metadata.accelerator,
         by_policy=metadata.by_policy,
+        staged=metadata.staged,
     )
     placement = Placement(
         pool=launcher.topology.pool, vcpus=metadata.vcpus, emulator=metadata.emulator, held=metadata.held

@@ -10,17 +10,19 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.core.agenda import WarmPool
 from orchestrator.core.cloning import cautions, is_windowed, overlay_targets, unclonable, unrepeatable
 from orchestrator.core.context import Context, Kind, encode
 from orchestrator.core.lifecycle import HAS_TURNS, State
 from orchestrator.core.model import Mode
 from orchestrator.core.xml.domain import Accelerator, RamFile
 from orchestrator.engine import Engine, Guest, RunningGuest
-from orchestrator.errors import RefusedError
+from orchestrator.errors import OrchestratorError, RefusedError
 from orchestrator.launch import Launcher
 from orchestrator.recorder import Records
 from orchestrator.shelf import RAM, STATE, Shelf
 from orchestrator.state_ports import Draft
+from orchestrator.together import all_or_first_failure
 
 _WHOLE = "whole"
 """The file with the whole state of which a template is made."""
@@ -107,15 +109,36 @@ class Contexts:
     ) -> Cloned:
         """Start clones, all or none, called as told or TEMPLATE-1, TEMPLATE-2 ..., whose RAM is that of the template.
 
-        Those that are `staged` stand still until they are resumed.
+        Those that are `staged` stand still until they are resumed. Where no names are told, those that are staged
+        already are taken first: they only have to be resumed.
         """
         held = await self.shelf.find(Kind.TEMPLATE, template, owner)
         first = await self.shelf.guest(held)
-        names = tuple(names) or self._free_names(template, count)
+        ready = () if names or staged else tuple(self._staged(held.context)[:count])
+        await all_or_first_failure([self._engine.resume(name) for name in ready])
+        if len(ready) == count:
+            return Cloned(ready, tuple(cautions(first.spec)))
+        names = tuple(names) or self._free_names(template, count - len(ready))
         guests = [replace(self._redefined(first, name=name), staged=staged) for name in names]
         await self._records.intend("clone", {"template": template, "guests": list(names)})
         await self._engine.start(guests)
-        return Cloned(tuple(names), tuple(cautions(first.spec)))
+        return Cloned((*ready, *names), tuple(cautions(first.spec)))
+
+    async def keep_warm(self, pools: Sequence[WarmPool]) -> list[str]:
+        """Stage clones until each pool has its number; return why one cannot be had, a line each.
+
+        What is beyond that number is left as it is, and is taken by the clones that are asked for next.
+        """
+        troubles = []
+        for pool in pools:
+            try:
+                context = (await self.shelf.find(Kind.TEMPLATE, pool.template, pool.owner)).context
+                missing = pool.count - len(self._staged(context))
+                if missing > 0:
+                    await self.clone(pool.template, missing, owner=context.owner, staged=True)
+            except OrchestratorError as error:
+                troubles.append(f"warm pool of {pool.template}: {error}")
+        return troubles
 
     # What is kept.
 
@@ -234,6 +257,17 @@ class Contexts:
             await self._engine.kill(name, "the template is made")
             self._engine.guests.pop(name, None)
         await self._files.drop(f"{directory}/{_WHOLE}")
+
+    def _staged(self, template: Context) -> list[str]:
+        """Return the clones of a template that stand still and have never run, by name."""
+        return [
+            name
+            for name, guest in sorted(self._engine.guests.items())
+            if guest.domain.staged
+            and guest.domain.owner == template.owner
+            and name.rpartition("-")[0] == template.name
+            and self._engine.state(name) is State.PAUSED
+        ]
 
     def _redefined(self, guest: Guest, name: str, mode: Mode | None = None) -> Guest:
         spec = replace(guest.spec, name=name, mode=mode or guest.spec.mode)

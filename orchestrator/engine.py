@@ -117,8 +117,7 @@ class Engine:
         """Start guests at the same time, or refuse all of them with every reason; raises the first failure, if any.
 
         What is beyond a quota may wait for room, or make some, as the policy says (`OverQuota`). Returns when each
-        exclusive one runs and each shared one takes turns.
-        One that is staged is paused then.
+        exclusive one runs and each shared one takes turns, and one that is staged is paused.
         """
         foreseen = await self._admission.admitted(guests)
         for guest in guests:
@@ -244,7 +243,7 @@ class Engine:
     async def _toggle(self, request: PauseGuest | ResumeGuest, *, paused: bool) -> None:
         """Pause or resume; what is wanted is noted before it is done, and taken back if it cannot be."""
         name = request.guest
-        uuid = str(self._known(name).domain.uuid)
+        uuid = str((guest := self._known(name)).domain.uuid)
         self._require_sound(name)
         await self._records.intend("pause" if paused else "resume", {"guest": name})
         await self._launcher.hypervisor.mark_paused(uuid, paused=paused)
@@ -254,6 +253,8 @@ class Engine:
         except RefusedError:
             await self._launcher.hypervisor.mark_paused(uuid, paused=not paused)
             raise
+        if not paused:
+            guest.domain = replace(guest.domain, staged=False)
 
     async def _reseat(self, request: MoveGuest | ResizeGuest) -> None:
         self._known(request.guest)

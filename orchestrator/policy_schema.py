@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.core.agenda import DesiredGuest, Overrides, Reservation, Window
+from orchestrator.core.agenda import DesiredGuest, Overrides, Reservation, WarmPool, Window
 from orchestrator.core.durations import Duration
 from orchestrator.core.limits import Everyone, Group, Limits, Quotas, User, Users
-from orchestrator.core.model import Size
+from orchestrator.core.model import GUEST_NAME, GUEST_NAME_IN_WORDS, Size
 from orchestrator.core.policy import (
     Allowed,
     Ceilings,
@@ -185,6 +185,11 @@ def _check_users(user: Mapping[str, User], group: Mapping[str, Group]) -> Iterat
                 yield Fault(f"{shown(name)} is no name of a {kind} of a host", f"{kind}.{name}")
 
 
+def _check_template(template: str) -> Iterator[Fault]:
+    if not GUEST_NAME.fullmatch(template):
+        yield Fault(f"{shown(template)} is not a template's name; that is {GUEST_NAME_IN_WORDS}", "template")
+
+
 def _check_agenda(window: tuple[Window, ...], reservation: tuple[Reservation, ...]) -> Iterator[Fault]:
     for kind, entries in (("window", window), ("reservation", reservation)):
         yield from _repeated(kind, [entry.name for entry in entries])
@@ -247,6 +252,7 @@ SCHEMA = Schema(
         Window: (*_TIMES, (("set",), _check_set)),
         Reservation: (*_TIMES, _user_name("owner"), _at_least("cores", 1)),
         DesiredGuest: ((("definition",), _check_definition), _within("count", 1, MOST_COUNT), _user_name("owner")),
+        WarmPool: ((("template",), _check_template), _within("count", 1, MOST_COUNT), _user_name("owner")),
         Policy: ((("user", "group"), _check_users), (("window", "reservation"), _check_agenda)),
     },
     partials={Overrides: Policy},

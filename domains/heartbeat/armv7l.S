@@ -18,7 +18,9 @@
         .set    TRANSMIT_FULL, 0x20             /* in the flags */
         .set    UART_ON, 0x301                  /* enabled, transmit, receive */
 
+        .ifndef BEATS_PER_SECOND
         .set    BEATS_PER_SECOND, 10
+        .endif
         .set    WORK, 10000                     /* rounds of computing between two looks at the counter */
         .set    PATIENCE, 10000                 /* looks at a busy serial port before a line is given up */
 

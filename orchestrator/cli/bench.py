@@ -13,7 +13,7 @@ from orchestrator import wiring
 from orchestrator.cli.options import JsonFlag, PolicyFile, print_json, print_table, run_async
 
 if TYPE_CHECKING:
-    from orchestrator.wiring.bench import HandoverReport
+    from orchestrator.wiring.bench import HandoverReport, StartReport
 
 app = typer.Typer(help="Measure.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -94,6 +94,24 @@ def handover(
         _print_handover(report)
 
 
+@app.command()
+def start(
+    borrow: Annotated[
+        bool,
+        typer.Option("--borrow-service-core", help="Measure on core 1 where there is no core beside 0 and 1."),
+    ] = False,
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure starts to the first heartbeat: cold through libvirt, cold bare QEMU, clone, staged clone; and memory."""
+    with _progress() as tell:
+        report = run_async(wiring.bench.start(policy, borrow=borrow, tell=tell))
+    if json:
+        print_json(wiring.bench.describe_start(report))
+    else:
+        _print_start(report)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """Show what is being done on a terminal; elsewhere nothing."""
@@ -147,6 +165,34 @@ def _print_handover(report: HandoverReport) -> None:
             )
             for use in report.uses
         ),
+    )
+
+
+def _print_start(report: StartReport) -> None:
+    machine = report.machine
+    typer.echo(
+        f"{machine['cpu']}, {machine['qemu']} ({machine['accelerator']}), libvirt {machine['libvirt']}; "
+        "medians in milliseconds to the first heartbeat"
+    )
+    ways = list(report.kinds[0].ways)
+    print_table(
+        ("GUEST", "ROUNDS", *(way.upper() for way in ways), "CLONE/COLD", "STAGED: TURN", "BEYOND"),
+        (
+            (
+                kind.name,
+                kind.rounds,
+                *(f"{kind.ways[way]:.1f}" for way in ways),
+                f"{kind.ratio:.2f}",
+                f"{kind.turn:.1f}",
+                f"{kind.beyond:.1f}",
+            )
+            for kind in report.kinds
+        ),
+    )
+    memory, mib = report.memory, 1024**2
+    typer.echo(
+        f"\nprivate memory of {memory.guests} {memory.name} guests together: cold {memory.cold / mib:.1f} MiB, "
+        f"clones {memory.clones / mib:.1f} MiB ({memory.clones / memory.cold:.2f})"
     )
 
 

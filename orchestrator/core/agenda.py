@@ -28,6 +28,18 @@ class DesiredGuest:
     owner: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmPool:
+    """Clones of a template that are kept staged, `count` of them, for its owner.
+
+    Without an `owner`, that is the one user who has a template of this name.
+    """
+
+    template: str
+    count: int = 1
+    owner: str | None = None
+
+
 class Change(StrEnum):
     """What becomes of guests that a change of the rules leaves where these do not allow them any more.
 

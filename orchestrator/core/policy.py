@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
-from orchestrator.core.agenda import DesiredGuest, Reservation, Window
+from orchestrator.core.agenda import DesiredGuest, Reservation, WarmPool, Window
 from orchestrator.core.cpulist import parse_cpulist
 from orchestrator.core.durations import Duration
 from orchestrator.core.limits import Everyone, Group, Limits, Quotas, User, Users
@@ -167,6 +167,7 @@ class Policy:
     window: tuple[Window, ...] = ()
     reservation: tuple[Reservation, ...] = ()
     guest: tuple[DesiredGuest, ...] = ()
+    warm: tuple[WarmPool, ...] = ()
 
     def limits(self, owner: str) -> Limits:
         """Return what holds for one user by himself."""

@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.bench.handover import Extent, HandoverReport
     from orchestrator.bench.place import PlaceReport
+    from orchestrator.bench.start import StartReport
     from orchestrator.bench.tick import TickReport
 
-__all__ = ["HandoverReport", "describe_handover", "describe_place", "describe_tick", "handover", "place", "tick"]
+__all__ = [
+    "HandoverReport",
+    "StartReport",
+    "describe_handover",
+    "describe_place",
+    "describe_start",
+    "describe_tick",
+    "handover",
+    "place",
+    "start",
+    "tick",
+]
 
 
 def place() -> PlaceReport:
@@ -56,5 +68,21 @@ async def handover(
 def describe_handover(report: HandoverReport) -> dict[str, object]:
     """Return a report as JSON's types."""
     from orchestrator.bench.handover import describe
+
+    return describe(report)
+
+
+async def start(policy: Path | None, *, borrow: bool, tell: Callable[[str, float], None]) -> StartReport:
+    """Measure starts; see `wiring.starting.measure`."""
+    from orchestrator.bench.start import Extent
+    from orchestrator.wiring.site import load_policy
+    from orchestrator.wiring.starting import measure
+
+    return await measure(load_policy(policy), borrow=borrow, extent=Extent(), tell=tell)
+
+
+def describe_start(report: StartReport) -> dict[str, object]:
+    """Return a report as JSON's types."""
+    from orchestrator.bench.start import describe
 
     return describe(report)

@@ -70,8 +70,7 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
     core 1 is not lent, KeyboardInterrupt if interrupted.
     """
     topology = load_topology(policy)
-    if not borrow:
-        _require_pool(topology)
+    require_pool_or_loan(topology, borrow=borrow)
     parsed = load_guests([_DEFINITION])[0]
     choice = accelerator_for(_ARCHITECTURE, policy)
 
@@ -89,7 +88,7 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
                 launcher = replace(
                     launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes
                 )
-            await _require_idle(launcher)
+            await require_idle(launcher)
             bench = _Bench(borrow, policy, launcher, guests, extent, tell)
             ways, cores = await interruptible(_measure_ways(bench))
             uses = [await interruptible(_measure_use(bench, length)) for length in extent.slices]
@@ -118,7 +117,10 @@ def _machine(accelerator: str) -> Machine:
     )
 
 
-def _require_pool(topology: Topology) -> None:
+def require_pool_or_loan(topology: Topology, *, borrow: bool) -> None:
+    """Raise HostError where guests have no core, unless core 1 is to stand in."""
+    if borrow:
+        return
     if not topology.pool and may_lend(topology):
         raise HostError(
             "this host has no pool core: guests need cores beside 0 (scheduler) and 1 (service); "
@@ -127,7 +129,7 @@ def _require_pool(topology: Topology) -> None:
     require_pool(topology)
 
 
-async def _require_idle(launcher: Launcher) -> None:
+async def require_idle(launcher: Launcher) -> None:
     """Refuse where guests are: they would be measured with, and their cores might be used."""
     there = [domain.name for domain in await launcher.hypervisor.domains()]
     if there:

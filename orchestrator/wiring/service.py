@@ -23,7 +23,7 @@ from orchestrator.wiring.records import accounting_of, recording
 from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
-from orchestrator.wiring.states import build_contexts
+from orchestrator.wiring.states import build_contexts, keep_warm
 
 if TYPE_CHECKING:
     from orchestrator.contexts import Contexts
@@ -196,7 +196,8 @@ async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: Al
             tell(note)
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts))
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
-        acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock))
+        warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
+        acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock), warming)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
             async with serving(application, path):

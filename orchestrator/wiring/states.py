@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from orchestrator.wiring.client import find, with_client
 
 if TYPE_CHECKING:
     from orchestrator.contexts import Contexts
+    from orchestrator.core.agenda import WarmPool
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine
     from orchestrator.host.state_files import StateDirectories
     from orchestrator.launch import Launcher
     from orchestrator.recorder import Records
+    from orchestrator.shelf import Codec
+
+WARM_EVERY = 1.0
+"""Seconds between two looks at the warm pools."""
 
 
 def state_directories() -> StateDirectories:
@@ -39,15 +45,35 @@ def build_contexts(
 
     `pinned` as `Codec`.
     """
-    from orchestrator.config import decode_guest, encode_guest, guest_paths
     from orchestrator.contexts import Contexts
     from orchestrator.host.emulators import QemuPrograms
-    from orchestrator.shelf import Codec, Shelf
+    from orchestrator.shelf import Shelf
     from orchestrator.wiring.definitions import accelerator_for, emulator_path
 
     emulators = QemuPrograms(emulator_path, lambda which: accelerator_for(which, policy()).accelerator)
-    codec = Codec(decode_guest, encode_guest, lambda spec: [path for _, path in guest_paths(spec)], pinned)
-    return Contexts(engine, launcher, Shelf(state_directories(), emulators, codec), records, time.time_ns)
+    return Contexts(engine, launcher, Shelf(state_directories(), emulators, codec(pinned)), records, time.time_ns)
+
+
+def codec(pinned: Callable[[str], bool]) -> Codec:
+    """Return how definitions are read and written; `pinned` as `Codec`."""
+    from orchestrator.config import decode_guest, encode_guest, guest_paths
+    from orchestrator.shelf import Codec
+
+    return Codec(decode_guest, encode_guest, lambda spec: [path for _, path in guest_paths(spec)], pinned)
+
+
+async def keep_warm(
+    contexts: Contexts, pools: Callable[[], Sequence[WarmPool]], tell: Callable[[str], None]
+) -> NoReturn:
+    """Keep the policy's warm pools filled; `tell` is given a line for what keeps one from it, once."""
+    told: list[str] = []
+    while True:
+        troubles = await contexts.keep_warm(pools())
+        for line in troubles:
+            if line not in told:
+                tell(line)
+        told = troubles
+        await asyncio.sleep(WARM_EVERY)
 
 
 async def ask(socket: Path, method: str, *path: str, **wanted: Any) -> Any:

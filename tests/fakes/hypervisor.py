@@ -50,7 +50,8 @@ class FakeHypervisor:
 
     async def mark_paused(self, uuid: str, *, paused: bool) -> None:
         domain = self._marked(uuid)
-        domain.metadata = replace(domain.metadata, paused=paused)
+        staged = domain.metadata.staged and paused
+        domain.metadata = replace(domain.metadata, paused=paused, staged=staged)
 
     async def mark_placed(self, uuid: str, placement: Placement) -> None:
         domain, where = self._marked(uuid), {key: getattr(placement, key) for key in ("vcpus", "emulator", "held")}

@@ -310,9 +310,11 @@ def test_core_1_is_lent_only_where_there_is_no_core_beside_0_and_1(online: str, 
             lend(Host(topology, launcher.hypervisor, launcher.processes))
 
 
-def test_nothing_but_the_benchmark_can_borrow_core_1() -> None:
+def test_nothing_but_benchmarks_can_borrow_core_1() -> None:
     known = modules(Path(orchestrator.__file__).parent)
-    lender, bench = "orchestrator.bench.borrowed", "orchestrator.wiring.handover"
+    lender = "orchestrator.bench.borrowed"
+    benches = {"orchestrator.wiring.handover", "orchestrator.wiring.starting"}
     arrows = {(name, target) for name, path in known.items() for _, target in imported(name, path, known)}
-    assert {name for name, target in arrows if target == lender} == {bench}
-    assert {name for name, target in arrows if target == bench} == {"orchestrator.wiring.bench"}
+    assert {name for name, target in arrows if target == lender} == benches
+    users = {name for name, target in arrows if target in benches}
+    assert users == {"orchestrator.wiring.bench", "orchestrator.wiring.starting"}

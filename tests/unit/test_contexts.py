@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.config import decode_guest
 from orchestrator.contexts import Contexts
+from orchestrator.core.agenda import WarmPool
 from orchestrator.core.context import Kind, Mark
 from orchestrator.core.discovery import discover
 from orchestrator.core.lifecycle import State
@@ -237,6 +238,48 @@ def test_a_staged_clone_stands_still_until_it_is_resumed_and_is_known_to_be_paus
         assert "continue warm-1" in world.host.trace
 
     story(act, guest())
+
+
+def test_a_warm_pool_is_kept_filled_and_a_clone_from_it_is_only_resumed() -> None:
+    pool = WarmPool(template="warm", count=2)
+
+    async def act(world: World) -> None:
+        (why,) = await world.contexts.keep_warm([pool])
+        assert why.startswith("warm pool of warm: warm: there is no such template")
+        await world.contexts.template("beat", "warm")
+        assert await world.contexts.keep_warm([pool]) == []
+        assert [world.engine.state(f"warm-{n}") for n in (1, 2)] == [State.PAUSED] * 2
+        started = world.host.trace.count("start paused warm-1")
+        assert (await world.contexts.clone("warm", 1)).names == ("warm-1",)
+        assert world.host.trace.count("start paused warm-1") == started
+        await world.engine.pause("warm-1")
+        assert (await world.contexts.clone("warm", 2)).names == ("warm-2", "warm-3"), "who has run is nobody's to take"
+        assert await world.contexts.keep_warm([pool]) == []
+        await world.contexts.keep_warm([pool])
+        assert sorted(world.engine.guests) == ["beat", *(f"warm-{n}" for n in range(1, 6))]
+
+    story(act, guest())
+
+
+def test_a_scheduler_that_comes_back_knows_which_clones_were_staged() -> None:
+    host, pool = FakeHost(), WarmPool(template="warm", count=1)
+
+    async def act(world: World) -> None:
+        await world.contexts.template("beat", "warm")
+        await world.contexts.clone("warm", 2, staged=True)
+        await world.engine.resume("warm-1")
+        await world.engine.pause("warm-1")
+
+    async def again() -> None:
+        world = World(host)
+        await world.engine.adopt(decode_guest)
+        async with going(world.engine):
+            assert await world.contexts.keep_warm([pool]) == []
+            assert set(world.engine.guests) == {"beat", "warm-1", "warm-2"}
+            assert (await world.contexts.clone("warm", 1)).names == ("warm-2",)
+
+    story(act, guest(), host=host)
+    asyncio.run(again())
 
 
 def test_clones_are_refused_all_or_none() -> None:

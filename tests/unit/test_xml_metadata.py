@@ -44,6 +44,7 @@ def test_every_golden_domain_is_read_back(name: str) -> None:
         held=guest.placement.held,
         by_policy=guest.by_policy,
         mould=guest.is_mould,
+        staged=guest.staged,
     )
 
 

@@ -19,6 +19,9 @@ PAUSED = "paused"
 BY_POLICY = "by-policy"
 """The element that says so of a guest that a policy run has started."""
 
+STAGED = "staged"
+"""The element that says so of a clone that is kept ready, until it is resumed for the first time."""
+
 MOULD = "mould"
 """The element that says so of a domain that exists only until a template has been made with it."""
 
@@ -29,7 +32,7 @@ class Metadata:
 
     `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
     its user has paused it, which a scheduler's preemption is not, `by_policy` whether a policy run started it,
-    `mould` as `Domain.is_mould`.
+    `mould` as `Domain.is_mould`, `staged` as there.
     """
 
     owner: str
@@ -43,6 +46,7 @@ class Metadata:
     paused: bool = False
     by_policy: bool = False
     mould: bool = False
+    staged: bool = False
 
 
 def metadata_element(domain: Domain) -> Element:
@@ -61,7 +65,7 @@ def metadata_element(domain: Domain) -> Element:
     if domain.by_policy:
         parts[BY_POLICY] = ""
     if domain.staged:
-        parts[PAUSED] = ""
+        parts[PAUSED] = parts[STAGED] = ""
     if domain.is_mould:
         parts[MOULD] = ""
     for tag, text in parts.items():
@@ -103,6 +107,7 @@ def read_metadata(guest: Element) -> Metadata | None:
             priority=int(guest.findtext(f"{{{NAMESPACE}}}priority") or 0),
             paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
             by_policy=guest.find(f"{{{NAMESPACE}}}{BY_POLICY}") is not None,
+            staged=guest.find(f"{{{NAMESPACE}}}{STAGED}") is not None,
             mould=guest.find(f"{{{NAMESPACE}}}{MOULD}") is not None,
         )
     except ValueError:
@@ -110,12 +115,13 @@ def read_metadata(guest: Element) -> Metadata | None:
 
 
 def mark_paused(guest: Element, *, paused: bool) -> None:
-    """Say in our element whether the guest's user has paused it.
+    """Say in our element whether the guest's user has paused it; one that is resumed is not staged any more, either.
 
     Without a namespace: libvirt takes it out of the element that it gives, and puts it into the one it is given.
     """
-    for mark in guest.findall(PAUSED):
-        guest.remove(mark)
+    for tag in (PAUSED,) if paused else (PAUSED, STAGED):
+        for mark in guest.findall(tag):
+            guest.remove(mark)
     if paused:
         etree.SubElement(guest, PAUSED)
 

@@ -1,0 +1,200 @@
+"""States of real guests, in a process of its own that can be killed: states_side.py STEP, prints JSON.
+
+The engine, libvirt and QEMU are real; where this host has no pool, core 1 is borrowed, as the benchmarks do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.bench.borrowed import Host, lend, may_lend
+from orchestrator.config import decode_guest
+from orchestrator.contexts import Contexts
+from orchestrator.core.context import Kind
+from orchestrator.core.policy import Policy
+from orchestrator.engine import Engine
+from orchestrator.host.clock import MonotonicClock
+from orchestrator.host.emulators import QemuPrograms
+from orchestrator.host.state_files import StateDirectories
+from orchestrator.recorder import Unrecorded
+from orchestrator.shelf import Shelf
+from orchestrator.state_ports import Draft
+from orchestrator.wiring.definitions import accelerator_for, emulator_path, load_guests, to_run
+from orchestrator.wiring.guests import EMBED, build_launcher, open_hypervisor
+from orchestrator.wiring.site import load_topology
+from orchestrator.wiring.states import codec
+
+DOMAINS = Path(__file__).parents[2] / "domains"
+NAMES = tuple(f"heartbeat-{architecture}" for architecture in ("i386", "x86_64", "armv7l", "aarch64"))
+PATIENCE = 120.0
+
+
+class Cutting(StateDirectories):
+    """Kills this process at a step of what is being written."""
+
+    step = ""
+
+    async def begin(self, owner: str, kind: str, name: str) -> Draft:
+        draft = await super().begin(owner, kind, name)
+        self._at("begun")
+        return draft
+
+    async def publish(self, draft: Draft, manifest: str) -> str:
+        self._at("written")
+        path = await super().publish(draft, manifest)
+        self._at("published")
+        return path
+
+    def _at(self, step: str) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass
+class World:
+    engine: Engine
+    contexts: Contexts
+    files: Cutting
+    log: Callable[[str], bytes]
+
+    def beats(self, name: str) -> list[int]:
+        lines = self.log(name).split(b"\n")[:-1]
+        return [int(line.split()[1]) for line in lines if line.startswith(b"heartbeat ")]
+
+    async def beaten(self, names: Sequence[str], count: int = 1) -> None:
+        end = time.monotonic() + PATIENCE
+        while not all(len(self.beats(name)) >= count for name in names):
+            assert time.monotonic() < end, {name: self.log(name)[-200:] for name in names}
+            await asyncio.sleep(0.02)
+
+    async def start(self, names: Sequence[str]) -> None:
+        for name in names:
+            parsed = load_guests([DOMAINS / f"{name}.toml"])
+            architecture = parsed[0].spec.architecture
+            await self.engine.start(to_run(parsed, 1, {architecture: accelerator_for(architecture, Policy())}))
+        await self.beaten(names, 3)
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    policy = Policy()
+    topology = load_topology(policy)
+    async with open_hypervisor(EMBED) as hypervisor:
+        launcher = build_launcher(topology, hypervisor, EMBED)
+        if may_lend(topology):
+            host = lend(Host(topology, hypervisor, launcher.processes))
+            launcher = replace(launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes)
+        engine = Engine(launcher.topology, policy, launcher, MonotonicClock())
+        files = Cutting(Path(os.environ["ORCHESTRATOR_STATE_DIR"]) / "states")
+        emulators = QemuPrograms(emulator_path, lambda which: accelerator_for(which, policy).accelerator)
+        shelf = Shelf(files, emulators, codec(lambda _: False))
+        contexts = Contexts(engine, launcher, shelf, Unrecorded(), time.time_ns)
+        running = asyncio.create_task(engine.run())
+        try:
+            yield World(engine, contexts, files, lambda name: launcher.files.serial_log(name).text)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def save(here: World) -> Any:
+    """Start a guest of each architecture, save them all, and return their last beats."""
+    await here.start(NAMES)
+    for name in NAMES:
+        await here.contexts.save(name, f"saved-{name}")
+    return {name: here.beats(name)[-1] for name in NAMES}
+
+
+async def restore(here: World) -> Any:
+    """Restore all; return their first beats, those from a snapshot to which each is reverted, and those of clones."""
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        await here.contexts.restore(f"saved-{name}")
+        await here.beaten([name])
+        first = here.beats(name)[0]
+        await here.contexts.snapshot(name, "here")
+        before = here.beats(name)[-1]
+        await here.beaten([name], len(here.beats(name)) + 2)
+        await here.contexts.revert(name, "here")
+        await here.beaten([name])
+        reverted = here.beats(name)[0]
+        last = here.beats(name)[-1]
+        await here.contexts.template(name, f"warm-{name}")
+        later = here.beats(name)[-1]
+        clones = await here.contexts.clone(f"warm-{name}", 2)
+        await here.beaten(clones.names)
+        guests = [here.engine.guests[each] for each in (name, *clones.names)]
+        rams = [ram_mapping(guest.pid) for guest in guests]
+        found[name] = {
+            "first": first,
+            "snapshot": [before, reverted],
+            "clones": [last, later, *(here.beats(each)[0] for each in clones.names)],
+            "uuids": [guest.domain.uuid for guest in guests],
+            "rams": rams,
+            "notes": list(clones.notes),
+        }
+        for each in (name, *clones.names):
+            await here.engine.kill(each)
+    found["strays"] = list(await here.contexts.gc())
+    return found
+
+
+def ram_mapping(pid: int | None) -> str:
+    """Return how a template's RAM is mapped in a process, if it is."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if line.endswith("/ram"):
+            return line.split()[1]
+    return ""
+
+
+def cut(what: str, step: str) -> Callable[[World], Awaitable[Any]]:
+    async def act(here: World) -> Any:
+        await here.start(NAMES[:1])
+        here.files.step = step
+        await getattr(here.contexts, what)(NAMES[0], "cut")
+        return None
+
+    return act
+
+
+async def after(here: World) -> Any:
+    """Come back as the next daemon does; return what is there, and end it."""
+    notes = await here.engine.adopt(decode_guest) + await here.contexts.finish()
+    (name,) = NAMES[:1]
+    held = [each for kind in Kind for each in await here.contexts.shelf.held(kind) if each.context.name.endswith("cut")]
+    living = {each: here.engine.state(each) for each in here.engine.guests if here.engine.state(each) != "stopped"}
+    if name in living:
+        if living[name] == "paused":
+            await here.engine.resume(name)
+        await here.beaten([name], len(here.beats(name)) + 2)
+    for guest in living:
+        await here.engine.kill(guest)
+    aside = Path(os.environ["ORCHESTRATOR_STATE_DIR"]) / "states" / ".unfinished"
+    for each in held:
+        await here.contexts.remove(each.context.kind, each.context.name)
+    strays = [entry.name for entry in aside.iterdir()] if aside.exists() else []
+    return {"kept": [each.context.kind for each in held], "living": living, "strays": strays, "notes": notes}
+
+
+async def main(step: str) -> None:
+    known: dict[str, Callable[[World], Awaitable[Any]]] = {"save": save, "restore": restore, "after": after}
+    async with world() as here:
+        act = known.get(step) or cut(*step.split("-"))
+        sys.stdout.write(json.dumps(await act(here)))
+        sys.stdout.flush()
+        if step == "save":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

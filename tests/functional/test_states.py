@@ -1,0 +1,88 @@
+"""Save, kill everything, come back, restore; snapshots and clones; and a kill at each step: real guests, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.functional.states_side import DOMAINS, NAMES
+
+SIDE = Path(__file__).with_name("states_side.py")
+
+
+@dataclass
+class Side:
+    """Calls the other process; its files stay from call to call."""
+
+    root: Path
+
+    def __call__(self, step: str, *, killed: bool = False) -> Any:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root),
+            "ORCHESTRATOR_RUNTIME_DIR": str(self.root / "r"),
+            "ORCHESTRATOR_STATE_DIR": str(self.root / "s"),
+            "PYTHONPATH": str(SIDE.parents[2]),
+        }
+        done = subprocess.run(
+            [sys.executable, str(SIDE), step],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr
+        return json.loads(done.stdout) if done.stdout else None
+
+
+@pytest.fixture(scope="module")
+def side(tmp_path_factory: pytest.TempPathFactory) -> Side:
+    subprocess.run(["make", "--silent", "-C", DOMAINS], check=True, timeout=600)
+    root = tmp_path_factory.mktemp("s")
+    (root / "s").mkdir()
+    return Side(root)
+
+
+def test_guests_of_all_architectures_go_on_after_everything_was_killed_and_clones_where_the_template_was(
+    side: Side,
+) -> None:
+    saved = side("save", killed=True)
+    assert set(saved) == set(NAMES)
+    found = side("restore")
+    assert found.pop("strays") == []
+    for name in NAMES:
+        one = found[name]
+        assert one["first"] in (saved[name], saved[name] + 1)
+        before, reverted = one["snapshot"]
+        assert before <= reverted <= before + 2
+        last, later, *clones = one["clones"]
+        assert all(last <= each <= later + 1 for each in clones), "where the template was, and not from 1"
+        assert len(set(one["uuids"])) == 3
+        assert one["rams"] == ["", "rw-p", "rw-p"], "a private mapping of the template's file"
+        assert one["notes"][0].startswith("clones go on with the template's random numbers")
+
+
+@pytest.mark.parametrize(
+    ("what", "step"),
+    [
+        *(("save", step) for step in ("begun", "written", "published")),
+        *(("snapshot", "written"), ("snapshot", "published"), ("template", "written")),
+    ],
+)
+def test_killed_at_any_step_there_is_the_old_or_the_new_state_and_no_stray(side: Side, what: str, step: str) -> None:
+    side(f"{what}-{step}", killed=True)
+    found = side("after")
+    whole = step == "published"
+    assert found["kept"] == ([{"save": "saved"}.get(what, what)] if whole else [])
+    assert set(found["living"]) == (set() if what == "save" and whole else {NAMES[0]})
+    assert found["strays"] == []
