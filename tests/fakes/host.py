@@ -79,11 +79,20 @@ class FakeDomain:
     incoming: bool = False
     written: bool = False
     listeners: list[asyncio.Queue[Told | None]] = field(default_factory=list)
-    answers: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=lambda: {"info registers": SOME_REGISTERS})
 
     def used(self, now: float) -> float:
         """Return how many seconds of CPU time each vCPU has used: it is busy whenever it runs."""
         return self.ran + (0.0 if self.since is None else now - self.since)
+
+
+SOME_REGISTERS = """\
+RIP=0000000000001000 RFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
+CS =0008 0000000000000000 00000000 00209a00 DPL=0 CS64 [-R-]
+"""
+    "RIP=0000000000001000 RFL=00000002 CPL=0\nCS =0008 0000000000000000 00000000 00209a00 DPL=0 CS64 [-R-]\n"
+)
+"""What a human monitor says of a processor."""
 
 
 @dataclass(slots=True)
