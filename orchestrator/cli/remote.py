@@ -59,7 +59,9 @@ def _print_started(started: Any) -> None:
 def _print_foreseen(foreseen: Any) -> None:
     for guest in foreseen["guests"]:
         reasons = [
-            f"{each['rule']}: wanted {each['wanted']}, available {each['available']}" for each in guest["refused_by"]
+            f"{each['rule']}: wanted {each['wanted']}, available {each['available']}"
+            + (f" of {each['limit']}" if each["limit"] else "")
+            for each in guest["refused_by"]
         ]
         if reasons:
             typer.echo(f"{guest['name']}: would be refused: {'; '.join(reasons)}")

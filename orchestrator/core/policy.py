@@ -177,6 +177,13 @@ class Policy:
             **{name: getattr(self.everyone, name) if value is None else value for name, value in given.items()}
         )
 
+    @property
+    def counts_time(self) -> bool:
+        """Whether guests that run have to be looked after, since there is a limit to how long or how much."""
+        parties = (self.total, self.everyone, *self.user.values(), *self.group.values())
+        limited = any(each.core_time_per_day or each.pool_share or each.longest_run for each in parties)
+        return limited or self.starvation.exclusive_cores is not None
+
     def groups(self, owner: str) -> tuple[str, ...]:
         """Return the groups of this policy that a user is in, by name."""
         return tuple(sorted(name for name, group in self.group.items() if owner in (group.members or ())))

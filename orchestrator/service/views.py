@@ -77,11 +77,12 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class ReasonView(msgspec.Struct, frozen=True):
-    """A rule that refuses: its name, what was wanted of it and what there is."""
+    """A rule that refuses: its name, what was wanted of it and what there is; of which limit, if it is a quota."""
 
     rule: str
     wanted: str
     available: str
+    limit: str | None = None
 
 
 class ForeseenView(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +192,7 @@ def view_foreseen(guest: Guest, outcome: Plan | Refusal) -> ForeseenView:
         cores=() if placement is None else placement.held,
         vcpus=() if placement is None else placement.vcpus,
         emulator=() if placement is None else placement.emulator,
-        refused_by=tuple(ReasonView(each.rule, each.wanted, each.available) for each in reasons),
+        refused_by=tuple(ReasonView(each.rule, each.wanted, each.available, each.limit) for each in reasons),
     )
 
 

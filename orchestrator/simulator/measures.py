@@ -69,11 +69,14 @@ class Measures:
         self._reasons: dict[str, Incident] = {}
         self._failures: dict[str, Incident] = {}
         self._exclusive = self._quarantined = self._handover = self._handovers = 0
+        self._policy = scenario.policy
         for owner in scenario.owners:
             self.weigh_owner(owner.name, owner.weight, 0)
 
     def enter(self, guest: str, owner: str, weight: int, priority: int, need: int, now: int) -> None:
         """Note that a shared guest that needs `need` units can run from now on; it may come again after it left."""
+        if owner not in self._weights:
+            self.weigh_owner(owner, self._policy.weight(owner), now)
         self._guests[guest] = _Guest(owner, priority, need)
         self._stopped[guest] = now
         self._entitlements.enter(guest, owner, weight, priority, need, now)

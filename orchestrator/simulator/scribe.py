@@ -37,6 +37,7 @@ class Scribe:
         self._needs: dict[str, int] = {}
         self._running: dict[str, tuple[tuple[int, ...], int]] = {}
         self._quarantined: dict[str, tuple[tuple[int, ...], int]] = {}
+        self._held: set[str] = set()
 
     def arrived(self, arrival: Arrival, refusal: Refusal | None) -> None:
         """Note that a guest has come, and whether it was let in."""
@@ -63,11 +64,8 @@ class Scribe:
                     self._measures.waited(guest, notice.since, at, notice.latest)
             case Happening.TURN_ENDED:
                 self._ran(guest, at)
-            case Happening.ENLISTED:
-                who = self._arrived[guest]
-                self._measures.enter(guest, who.owner, who.spec.weight, who.priority, self._needs[guest], at)
-            case Happening.DISCHARGED:
-                self._measures.leave(guest, at)
+            case Happening.ENLISTED | Happening.DISCHARGED | Happening.THROTTLED | Happening.RELEASED:
+                self._takes_part(notice.what, guest, at)
             case Happening.RESIZED:
                 self._measures.resize(self._units.within(frozenset(notice.cores)).bit_count(), at)
             case Happening.QUARANTINED:
@@ -79,6 +77,25 @@ class Scribe:
                 self._freed(guest, at)
             case Happening.UNDONE:
                 self._measures.failed(f"not started: {notice.why}", guest, at)
+
+    def _takes_part(self, what: Happening, guest: str, at: int) -> None:
+        """Note who is to have turns: not who is throttled, whatever else is said of him meanwhile."""
+        held = guest in self._held
+        if what is Happening.THROTTLED:
+            self._held.add(guest)
+            self._measures.leave(guest, at)
+        elif what in (Happening.RELEASED, Happening.DISCHARGED) and held:
+            self._held.discard(guest)
+            if what is Happening.RELEASED:
+                self._enter(guest, at)
+        elif what is Happening.DISCHARGED:
+            self._measures.leave(guest, at)
+        elif what is Happening.ENLISTED:
+            self._enter(guest, at)
+
+    def _enter(self, guest: str, at: int) -> None:
+        who = self._arrived[guest]
+        self._measures.enter(guest, who.owner, who.spec.weight, who.priority, self._needs[guest], at)
 
     def finish(self, waits: Iterable[tuple[str, int, int | None]]) -> Outcome:
         """Return what has come of it; `waits` are those still going on: the guest, since when and its bound."""

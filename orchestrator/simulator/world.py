@@ -11,7 +11,8 @@ from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
-from orchestrator.core.durations import Spread
+from orchestrator.core.account import Moment
+from orchestrator.core.durations import Duration, Spread
 from orchestrator.core.handover import Continue, Halt
 from orchestrator.core.orders import Freeze, Happening, Kill, Order
 from orchestrator.core.placement import Refusal
@@ -20,6 +21,8 @@ from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.steps import End, Launch, Reseat
 from orchestrator.simulator.scenario import Arrival, Costs, Failure, FailureKind, Scenario, arrivals
 from orchestrator.simulator.scribe import Outcome, Scribe
+
+DAY = Duration.parse("1 d")
 
 PROGRESS = 1000
 """Progress is told so often over the whole of a simulation, at most."""
@@ -90,6 +93,8 @@ class _World:
         self._coming = arrivals(scenario)
         self._leaving: set[str] = set()
         self._expect_arrival()
+        if scenario.policy.counts_time:
+            self._plan(0, self._keep_quotas)
         for failure in scenario.failures:
             self._plan(failure.at, partial(self._fail, failure))
 
@@ -171,6 +176,14 @@ class _World:
             return
         if isinstance(self._scheduler.request(StopGuest(guest), self._now), Refusal):
             self._leaving.add(guest)
+
+    def _keep_quotas(self) -> None:
+        """Have everybody keep to his quotas of time; the scenario begins at midnight."""
+        moment = Moment(self._now, "", self._now, self._now // DAY, self._now % DAY)
+        overdue, again = self._scheduler.keep_quotas(moment)
+        for one in overdue:
+            self._leave(one.guest)
+        self._plan(again, self._keep_quotas)
 
     def _fail(self, failure: Failure) -> None:
         if failure.kind is FailureKind.CRASH:

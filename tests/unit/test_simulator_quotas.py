@@ -1,0 +1,54 @@
+"""A policy's quotas and weights hold in a simulation as they do on a host."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.simulator.scenario_file import parse_scenario
+from orchestrator.simulator.world import simulate
+
+SCENARIO = """
+title = "two owners"
+duration = "2 min"
+[host]
+cpus = 6
+[[guests]]
+name = "a"
+owner = "ann"
+count = 4
+vcpus = 1
+[[guests]]
+name = "b"
+owner = "ben"
+count = 4
+vcpus = 1
+[policy.quotas]
+share_window = "1 min"
+{more}
+"""
+
+
+def got(more: str) -> dict[str, float]:
+    """Return each owner's part of what all have got."""
+    report = simulate(parse_scenario(SCENARIO.replace("{more}", more).encode(), "s.toml")).report
+    shares = {share.owner: share.got for share in report.shares}
+    return {owner: part / sum(shares.values()) for owner, part in shares.items()} | {"all": sum(shares.values())}
+
+
+def test_a_share_of_the_pool_is_kept() -> None:
+    capacity = 4 * 120 * 10**9
+    plain, limited = got(""), got("[policy.user.ann]\npool_share = 10")
+    assert plain["all"] > 0.95 * capacity
+    assert plain["ann"] == pytest.approx(0.5, abs=0.02)
+    assert limited["ann"] * limited["all"] <= 0.1 * capacity * 1.1
+
+
+def test_weights_of_the_policy_divide() -> None:
+    parts = got("[policy.user.ann]\nweight = 300")
+    assert parts["ann"] / parts["ben"] == pytest.approx(3, rel=0.05)
+
+
+def test_refusals_of_quotas_are_told() -> None:
+    text = SCENARIO.replace("{more}", "[policy.everyone]\nguests = 3").encode()
+    report = simulate(parse_scenario(text, "s.toml")).report
+    assert report.refused == 2
