@@ -21,11 +21,13 @@ from orchestrator.bench.borrowed import Host, lend, may_lend
 from orchestrator.config import decode_guest
 from orchestrator.contexts import Contexts
 from orchestrator.core.context import Kind
+from orchestrator.core.model import KernelBoot
 from orchestrator.core.policy import Policy
 from orchestrator.engine import Engine
 from orchestrator.host.clock import MonotonicClock
 from orchestrator.host.emulators import QemuPrograms
 from orchestrator.host.state_files import StateDirectories
+from orchestrator.lab.kernel import default_cache, obtain_kernel
 from orchestrator.recorder import Unrecorded
 from orchestrator.shelf import Shelf
 from orchestrator.state_ports import Draft
@@ -157,6 +159,44 @@ def ram_mapping(pid: int | None) -> str:
     return ""
 
 
+async def draw(here: World, name: str) -> None:
+    """Have a Linux guest print random bytes, and return when it has."""
+    _, writer = await asyncio.open_unix_connection(here.engine.guests[name].domain.serial_socket)
+    writer.write(b"random\n")
+    await writer.drain()
+    end = time.monotonic() + PATIENCE
+    while b"\nrandom " not in here.log(name).rpartition(b"\n")[0]:
+        assert time.monotonic() < end, here.log(name)
+        await asyncio.sleep(0.05)
+    writer.close()
+
+
+async def random(here: World) -> Any:
+    """Clone a Linux twice; return each clone's log with the random bytes that it prints when it is told to."""
+    kernel = obtain_kernel(default_cache(os.environ))
+    (parsed,) = load_guests([DOMAINS / "linux-x86_64.toml"])
+    boot = KernelBoot(
+        kernel=str(kernel.vmlinux),
+        initrd=str(DOMAINS / "build" / "linux-x86_64.cpio"),
+        cmdline="console=ttyS0 loglevel=6 panic=-1 nokaslr mitigations=off tsc=reliable no_timer_check",
+    )
+    guest = replace(parsed, spec=replace(parsed.spec, name="linux", boot=boot))
+    choice = accelerator_for(guest.spec.architecture, Policy())
+    await here.engine.start(to_run([guest], 1, {guest.spec.architecture: choice}))
+    await here.beaten(["linux"], 2)
+    await draw(here, "linux")  # its generator is ready then
+    await here.contexts.template("linux", "warm")
+    await here.engine.kill("linux")
+    clones = await here.contexts.clone("warm", 2)
+    await here.beaten(clones.names, 2)
+    logs = []
+    for name in clones.names:
+        await draw(here, name)
+        logs.append(here.log(name).decode(errors="replace"))
+        await here.engine.kill(name)
+    return {"logs": logs, "notes": list(clones.notes)}
+
+
 def cut(what: str, step: str) -> Callable[[World], Awaitable[Any]]:
     async def act(here: World) -> Any:
         await here.start(NAMES[:1])
@@ -187,7 +227,12 @@ async def after(here: World) -> Any:
 
 
 async def main(step: str) -> None:
-    known: dict[str, Callable[[World], Awaitable[Any]]] = {"save": save, "restore": restore, "after": after}
+    known: dict[str, Callable[[World], Awaitable[Any]]] = {
+        "save": save,
+        "restore": restore,
+        "random": random,
+        "after": after,
+    }
     async with world() as here:
         act = known.get(step) or cut(*step.split("-"))
         sys.stdout.write(json.dumps(await act(here)))

@@ -28,6 +28,7 @@ class Side:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.root),
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
             "ORCHESTRATOR_RUNTIME_DIR": str(self.root / "r"),
             "ORCHESTRATOR_STATE_DIR": str(self.root / "s"),
             "PYTHONPATH": str(SIDE.parents[2]),
@@ -70,6 +71,17 @@ def test_guests_of_all_architectures_go_on_after_everything_was_killed_and_clone
         assert len(set(one["uuids"])) == 3
         assert one["rams"] == ["", "rw-p", "rw-p"], "a private mapping of the template's file"
         assert one["notes"][0].startswith("clones go on with the template's random numbers")
+
+
+def test_two_clones_are_told_that_they_are_and_have_different_random_numbers(side: Side) -> None:
+    found = side("random")
+    assert found["notes"] == []
+    bytes_of = []
+    for log in found["logs"]:
+        assert "crng reseeded due to virtual machine fork" in log
+        bytes_of += [line.split()[1] for line in log.splitlines() if line.startswith("random ")]
+    assert len(set(bytes_of)) == 2
+    assert all(len(each) == 32 for each in bytes_of)
 
 
 @pytest.mark.parametrize(
