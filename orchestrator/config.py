@@ -57,11 +57,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")  # what XML, logs and 
 
 @dataclass(frozen=True, slots=True)
 class ParsedGuest:
-    """A valid definition, and the line on which each dotted key stands in its file."""
+    """A valid definition, and the line of each dotted key; `disk` is what its disks can grow to, if that is known."""
 
     spec: GuestSpec
     file: str
     lines: Mapping[str, int]
+    disk: int | None = None
 
     def fault(self, key: str, message: str) -> Fault:
         """Return a fault of `key` with its line, for what only a look at the host can find wrong."""

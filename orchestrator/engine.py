@@ -45,9 +45,9 @@ _UNRECORDED = Unrecorded()
 class Engine:
     """Starts, rotates and ends guests on one host.
 
-    `policy` is the one in force. `guests` are those that were started here, the ended ones too, by name. While `run` is
-    running, turns are taken, and what happens to guests by themselves is seen to. `on_notice` is told what happens,
-    after the engine has taken it in.
+    `policy` is the one in force. `guests` are those that were started here, the ended ones too, by name, and `wanted`
+    has by what definition. While `run` is running, turns are taken, and what happens to guests is seen to.
+    `on_notice` is told what happens, after the engine has taken it in.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Engine:
         self._scheduler = Scheduler(topology, policy, account=accounting.account)
         self._driver = Driver(self._scheduler, launcher, clock, records)
         self._upkeep = Upkeep(self._driver, on_notice)
-        self._lives = self._driver.lives
+        self._lives, self.wanted = self._driver.lives, self._driver.wanted
         self._started: dict[str, None] = {}
         self._admission = Admission(self._driver, self.foresee, self.stop, lambda: self.policy)
         self._quotas = (

@@ -174,14 +174,11 @@ class Desk:
     async def restart(self, peer: Peer, name: str) -> None:
         """End a guest, and start it anew by the same definition, for the same owner."""
         domain = self.launched(peer, name).domain
-        again = Guest(
-            spec=domain.spec,
-            specification=domain.specification,
-            owner=domain.owner,
+        again = replace(
+            self._engine.wanted[name],
             emulator=self._definitions.emulator(domain.spec.architecture),
-            accelerator=domain.accelerator,
-            by_policy=domain.by_policy,
             pinned=self._definitions.pinned(domain.owner),
+            origin=None,
         )
         await self.carry_out(self._restart(name, again), "restart", name)
 

@@ -56,17 +56,23 @@ def parse_guests(
 async def parse_guests_for(
     sources: Iterable[tuple[bytes, str, str]], owner: str, opener: FileOpener, defaults: GuestDefaults = NO_DEFAULTS
 ) -> list[ParsedGuest]:
-    """Parse definitions as `parse_guests` does, but see whether their owner can open the files they name."""
+    """Parse definitions as `parse_guests` does, but see whether their owner can open the files they name.
+
+    Nothing that they name is opened here, nor asked how large it is.
+    """
     import asyncio
 
-    from orchestrator.core.files import guest_files
+    from orchestrator.core.files import disk_key, guest_files
 
     parsed, invalid = await asyncio.to_thread(_parse, sources, owner, defaults)
-    troubles = []
+    looked_at, troubles = [], []
     for guest in parsed:
         async with opener.opened(owner, guest_files(guest.spec)) as opened:
             troubles.append([(each.file.key, each.trouble) for each in opened if each.trouble])
-    return _without_faults(parsed, invalid, troubles)
+            writable = {disk_key(index) for index, disk in enumerate(guest.spec.disks) if not disk.readonly}
+            disk = sum(each.size for each in opened if each.file.key in writable)
+            looked_at.append(replace(guest, disk=disk))
+    return _without_faults(looked_at, invalid, troubles)
 
 
 def _parse(
@@ -141,7 +147,7 @@ def to_run(
     from orchestrator.engine import Guest
 
     specs = [
-        replace(guest.spec, name=f"{guest.spec.name}-{number}") if count > 1 else guest.spec
+        (replace(guest.spec, name=f"{guest.spec.name}-{number}") if count > 1 else guest.spec, guest.disk)
         for guest in parsed
         for number in range(1, count + 1)
     ]
@@ -153,9 +159,9 @@ def to_run(
             emulator=emulator_path(spec.architecture),
             accelerator=accelerators[spec.architecture].accelerator,
             pinned=pinned,
-            disk=grows_to(spec),
+            disk=grows_to(spec) if disk is None else disk,
         )
-        for spec in specs
+        for spec, disk in specs
     ]
 
 

@@ -279,3 +279,19 @@ def check_refusal(answer: Answer) -> None:
     assert all(rules), line
     known = r"(guests|exclusive cores|memory) of (\d+|all|everybody)"
     assert all(rule is not None and re.match(known, rule[1]) for rule in rules), line
+
+
+def test_a_disk_counts_as_what_the_user_has_opened_also_after_a_restart() -> None:
+    limits = replace(RULES, everyone=Everyone(disk=Size(3 * MIB)))
+    disk = "[[disk]]\npath = 'disk'\nformat = 'raw'\noverlay = true\n"
+
+    async def story(daemon: Served) -> None:
+        home = home_of(daemon, ALICE, disk=bytes(2 * MIB))
+        assert (await asked(daemon, ALICE, *starting(guest(more=disk), home))).status == 200
+        assert (await asked(daemon, ALICE, "POST", "/v1/guests/web/restart")).status == 200
+        refused = await asked(daemon, ALICE, *starting(guest("second", more=disk), home))
+        assert refused.body["lines"] == [
+            "nothing was started: second: disk of 4000001: wanted 2 MiB, available 1 MiB of 3 MiB"
+        ]
+
+    run(story, limits)
