@@ -24,15 +24,25 @@ class ProcFs:
 
     def __init__(self, root: Path = Path("/proc")) -> None:
         self._root = root
+        self._found: dict[str, int] = {}
 
     def find(self, uuid: str) -> int | None:
-        """Return the pid of the QEMU process that runs the domain `uuid`: libvirt passes it as ``-uuid``."""
-        wanted = uuid.encode()
-        for pid in self._pids():
-            arguments = self._cmdline(pid)
-            if b"-uuid" in arguments and arguments[arguments.index(b"-uuid") + 1 :][:1] == [wanted]:
-                return pid
-        return None
+        """Return the pid of the QEMU process that runs the domain `uuid`: libvirt passes it as ``-uuid``.
+
+        One look through all processes finds all domains, so who asks for many, one after the other, pays for one look.
+        """
+        pid = self._found.get(uuid)
+        if pid is None or self._uuid(pid) != uuid:
+            self._found = {found: pid for pid in self._pids() if (found := self._uuid(pid)) is not None}
+        return self._found.get(uuid)
+
+    def _uuid(self, pid: int) -> str | None:
+        """Return the domain that a process runs; None if it is no QEMU, or has gone."""
+        arguments = self._cmdline(pid)
+        if b"-uuid" not in arguments:
+            return None
+        (uuid,) = arguments[arguments.index(b"-uuid") + 1 :][:1] or (b"",)
+        return uuid.decode("utf-8", "replace")
 
     def emulators_of_ours(self) -> frozenset[int]:
         """Return the pids of all QEMU processes that carry our own monitor."""
