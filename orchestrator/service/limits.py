@@ -14,7 +14,7 @@ BURST = 100
 MOST_CONNECTIONS = 32
 """Connections that a user may have open."""
 
-MOST_IN_TOTAL = 512
+MOST_IN_TOTAL = 256
 """Connections that all may have open together; those of root and the daemon's own user are not among them."""
 
 _MOST_BUCKETS = 1024

@@ -144,6 +144,17 @@ def test_events_are_lines_and_with_json_objects(terminal: Terminal) -> None:
     assert len(terminal.says("events", "--follow")) == len(told)
 
 
+def test_root_acts_for_a_user(terminal: Terminal) -> None:
+    assert terminal.says("start", *terminal.write("web"), "--user", "4000001") == ["web: running on core 2"]
+    terminal.says("start", *terminal.write("db"))
+    assert [guest["owner"] for guest in terminal.json("ps", "--user", "4000001")["guests"]] == ["4000001"]
+    assert terminal.json("stop", "--all", "--user", "4000001") == {"stopped": ["web"]}
+    assert {guest["name"]: guest["state"] for guest in terminal.json("ps")["guests"]} == {
+        "db": "running",
+        "web": "stopped",
+    }
+
+
 WRONG: list[tuple[list[str], int, str]] = [
     (["pause", "ghost"], 2, "ghost: there is no such guest; `orchestrator ps` lists those that are"),
     (["stop", "ghost"], 2, "ghost: there is no such guest; `orchestrator ps` lists those that are"),
