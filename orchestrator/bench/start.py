@@ -21,7 +21,10 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One guest's medians in milliseconds, by way; `turn` is a staged clone's until its turn began."""
+    """One guest's medians in milliseconds, by way; `turn` is a staged clone's until its turn was confirmed.
+
+    The guest runs before that is confirmed, so it may have beaten by then.
+    """
 
     name: str
     rounds: int
@@ -32,11 +35,6 @@ class Kind:
     def ratio(self) -> float:
         """Return how much of the cold start through libvirt an unstaged clone takes."""
         return self.ways[CLONE] / self.ways[LIBVIRT]
-
-    @property
-    def beyond(self) -> float:
-        """Return how many milliseconds a staged clone took from when its turn began."""
-        return self.ways[STAGED] - self.turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def describe(report: StartReport) -> dict[str, object]:
     """Return a report as JSON's types."""
-    kinds = [{**asdict(kind), "ratio": kind.ratio, "beyond_turn": kind.beyond} for kind in report.kinds]
+    kinds = [{**asdict(kind), "ratio": kind.ratio} for kind in report.kinds]
     memory = {**asdict(report.memory), "ratio": report.memory.clones / report.memory.cold}
     return {
         "unit": "ms",

@@ -109,7 +109,7 @@ def start(
     if json:
         print_json(wiring.bench.describe_start(report))
     else:
-        _print_start(report)
+        print_start(report)
 
 
 @contextmanager
@@ -168,7 +168,8 @@ def _print_handover(report: HandoverReport) -> None:
     )
 
 
-def _print_start(report: StartReport) -> None:
+def print_start(report: StartReport) -> None:
+    """Print a report: what was measured on, a line for each guest, and memory."""
     machine = report.machine
     typer.echo(
         f"{machine['cpu']}, {machine['qemu']} ({machine['accelerator']}), libvirt {machine['libvirt']}; "
@@ -176,7 +177,7 @@ def _print_start(report: StartReport) -> None:
     )
     ways = list(report.kinds[0].ways)
     print_table(
-        ("GUEST", "ROUNDS", *(way.upper() for way in ways), "CLONE/COLD", "STAGED: TURN", "BEYOND"),
+        ("GUEST", "ROUNDS", *(way.upper() for way in ways), "CLONE/COLD", "TURN CONFIRMED"),
         (
             (
                 kind.name,
@@ -184,7 +185,6 @@ def _print_start(report: StartReport) -> None:
                 *(f"{kind.ways[way]:.1f}" for way in ways),
                 f"{kind.ratio:.2f}",
                 f"{kind.turn:.1f}",
-                f"{kind.beyond:.1f}",
             )
             for kind in report.kinds
         ),
