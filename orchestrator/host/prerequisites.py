@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import pwd
@@ -69,6 +71,13 @@ def program(name: str, package: str, purpose: str) -> Finding:
     if path is None:
         return Finding(name, Level.MISSING, f"not there; {purpose}", f"apt-get install {package}")
     return Finding(name, Level.OK, path)
+
+
+def extra(name: str, extra: str, purpose: str) -> Finding:
+    """Look for a Python package that is not installed with the rest."""
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, Level.NOTE, f"not there; {purpose}", f"pip install 'orchestrator[{extra}]'")
+    return Finding(name, Level.OK, f"version {importlib.metadata.version(name)}")
 
 
 def libvirt_driver() -> Finding:

@@ -43,6 +43,7 @@ def findings(policy: Policy) -> Iterator[Finding]:
     for architecture in Architecture:
         yield prerequisites.emulator(architecture, TRAITS[architecture].emulator, _PACKAGES[architecture])
     yield prerequisites.program("qemu-img", "qemu-utils", "it makes disk overlays")
+    yield prerequisites.extra("capstone", "inspect", "it disassembles for `inspect --disassemble`")
     yield prerequisites.efi_firmware((architecture, TRAITS[architecture].machine) for architecture in Architecture)
     yield prerequisites.cgroups()
     yield _memory_bound(policy.hypervisor.connect)

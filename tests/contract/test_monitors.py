@@ -18,7 +18,9 @@ from typing import Any, Protocol, cast
 import pytest
 from qemu.qmp import QMPClient
 
+from orchestrator.core.inspection import parse_registers
 from orchestrator.core.life import RUNS, STANDS
+from orchestrator.core.model import Architecture
 from orchestrator.errors import FailedError
 from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.processes import ProcFs
@@ -175,6 +177,16 @@ def test_it_tells_which_files_are_disks_also_those_to_which_an_image_leads(side:
     images = asyncio.run(story())
     assert sorted(images.values()) == [f"{side.directory}/data", f"{side.directory}/disk"]
     assert images["libvirt-1-storage"] == f"{side.directory}/disk"
+
+
+def test_the_human_monitor_is_asked_of_each_vcpu(side: Side) -> None:
+    async def story() -> list[int]:
+        monitor = await side.monitors.connect(side.socket)
+        said = [await monitor.human("info registers", index) for index in (0, 1)]
+        await monitor.close()
+        return [len(parse_registers(each, Architecture.X86_64, 0).registers) for each in said]
+
+    assert all(count >= 2 for count in asyncio.run(story()))
 
 
 def test_a_guest_is_continued_and_the_socket_serves_the_next_one(side: Side) -> None:

@@ -47,6 +47,7 @@ class Program:
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
             "ORCHESTRATOR_RUNTIME_DIR": str(self.directory / "r"),
+            "ORCHESTRATOR_STATE_DIR": str(self.directory / "s"),
             **variables,
         }
         done = subprocess.run(
