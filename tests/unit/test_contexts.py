@@ -16,9 +16,14 @@ from orchestrator.core.context import Kind, Mark
 from orchestrator.core.discovery import discover
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Disk, DiskFormat, Mode
+from orchestrator.core.placement import Placement
 from orchestrator.core.policy import Policy
+from orchestrator.core.pool import Pool
+from orchestrator.core.xml.domain import RamFile
+from orchestrator.core.xml.render import render
 from orchestrator.engine import Engine, Guest
 from orchestrator.errors import FailedError, OrchestratorError, RefusedError, UsageError
+from orchestrator.wanted import Origin
 from tests.fakes.contexts import contexts_on
 from tests.fakes.engine import going, guest, launcher_on
 from tests.fakes.host import FakeHost, Faults
@@ -280,6 +285,26 @@ def test_a_scheduler_that_comes_back_knows_which_clones_were_staged() -> None:
 
     story(act, guest(), host=host)
     asyncio.run(again())
+
+
+@pytest.mark.parametrize("mould", [True, False])
+def test_what_was_still_being_loaded_when_a_scheduler_ended_is_removed_by_the_next_one(mould: bool) -> None:
+    host = FakeHost()
+    origin = Origin(state="/states/x/state", machine="pc-i440fx-7.2", ram=RamFile("/states/x/ram", shared=mould))
+    placement = Placement(pool=Pool(frozenset({2})), vcpus=(2,), emulator=(2,), held=(2,))
+
+    async def tell() -> list[str]:
+        world = World(host)
+        launcher = launcher_on(host, world.engine.topology)
+        half = replace(guest("half"), origin=origin, staged=mould)
+        await launcher.files.prepare("half", {}, {}, "alice", {})
+        await launcher.hypervisor.start_paused(render(half.placed(placement, launcher.files.directory("half"))))
+        assert host.named("half") is not None
+        return await world.engine.adopt(decode_guest)
+
+    (note,) = asyncio.run(tell())
+    assert note.startswith("half: a template was being made" if mould else "half: its state was being loaded")
+    assert host.domains == {}
 
 
 def test_clones_are_refused_all_or_none() -> None:
