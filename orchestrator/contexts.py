@@ -235,6 +235,7 @@ class Contexts:
             qemu=machine.qemu,
             processor=facts.processor if domain.accelerator is Accelerator.KVM else "",
             windowed=is_windowed(spec),
+            disk=guest.disk,
             overlays=overlays,
             marks=tuple(mark for mark in marks.values() if mark is not None),
             process="" if guest.pid is None else self._launcher.processes.identity(guest.pid),

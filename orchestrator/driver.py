@@ -219,6 +219,7 @@ class Driver:
         domain = wanted.placed(order.placement, self.launcher.files.directory(name))
         async with self._clearing[name]:  # its uuid is that of the one before
             guest = await self.launcher.launch(domain, wanted.origin)
+            guest.disk = wanted.disk
             self.guests[name] = guest
             self.wanted[name] = replace(wanted, origin=None, staged=False)
         self.observer.launched(guest)

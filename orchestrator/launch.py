@@ -47,7 +47,7 @@ class RunningGuest:
     terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether
     it or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and
     `cleared` when nothing is left of it. `still` is held by whoever stops it or lets it run. `mapped` is the
-    payload with which it was launched here.
+    payload with which it was launched here, `disk` as `Guest.disk`.
     """
 
     domain: Domain
@@ -56,6 +56,7 @@ class RunningGuest:
     roles: ThreadRoles
     watch: ReservedCoreWatch
     mapped: MappedPayload | None = None
+    disk: int = 0
     cores: set[int] = field(default_factory=set)
     ran: bool = False
     cpu_seconds: float = 0.0

@@ -106,6 +106,7 @@ class Shelf:
             owner=context.owner,
             emulator=facts.program,
             accelerator=context.accelerator,
+            disk=context.disk,
             pinned=self.codec.pinned(context.owner),
             origin=origin,
         )

@@ -42,9 +42,9 @@ class Context:
 
     `guest` is whose state it is, `specification` its definition as canonical JSON. `machine` is the machine type
     without an alias, `qemu` the version that wrote it, `processor` the host's model where it was KVM's, else empty.
-    `windowed`: it has a window into a file, which is not in the state. `overlays` are the targets of the disks whose
-    overlays are part of it, `marks` the other files that the definition names. `process` is the QEMU that was saved,
-    `taken_at` nanoseconds since 1970.
+    `windowed`: it has a window into a file, which is not in the state. `disk` is what its writable disks can grow to,
+    in bytes, for quotas. `overlays` are the targets of the disks whose overlays are part of it, `marks` the other files
+    that the definition names. `process` is the QEMU that was saved, `taken_at` nanoseconds since 1970.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Context:
     qemu: str
     processor: str
     windowed: bool
+    disk: int
     overlays: tuple[str, ...]
     marks: tuple[Mark, ...]
     process: str

@@ -31,6 +31,7 @@ SAVED = Context(
     qemu="7.2.22",
     processor="",
     windowed=False,
+    disk=0,
     overlays=("vda",),
     marks=(KERNEL,),
     process="1000 7 boot",

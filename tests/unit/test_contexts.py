@@ -307,6 +307,15 @@ def test_what_was_still_being_loaded_when_a_scheduler_ended_is_removed_by_the_ne
     assert host.domains == {}
 
 
+def test_what_disks_can_grow_to_counts_for_who_goes_on_from_a_state_too() -> None:
+    async def act(world: World) -> None:
+        await world.contexts.save("beat", "five")
+        held = await world.contexts.shelf.find(Kind.SAVED, "five")
+        assert (await world.contexts.shelf.guest(held)).request().disk == 1 << 30
+
+    story(act, replace(guest(disks=(OVERLAY,)), disk=1 << 30))
+
+
 def test_clones_are_refused_all_or_none() -> None:
     async def act(world: World) -> None:
         await world.contexts.template("beat", "warm")
