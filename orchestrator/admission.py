@@ -43,13 +43,17 @@ class Admission:
         self._stop = stop
         self._policy = policy
         self._queue: list[Sequence[Guest]] = []
+        self._waiting: set[str] = set()
+        self._given_up: set[str] = set()
 
     async def admitted(self, guests: Sequence[Guest]) -> Foreseen:
         """Return what will become of the guests once all of them can be started. Raises RefusedError if they cannot."""
-        told = False
+        told, names = False, {guest.spec.name for guest in guests}
         self._queue.append(guests)
         try:
             while True:
+                if names & self._given_up:
+                    raise RefusedError(f"{', '.join(sorted(names))}: not started, for the wait for room was given up")
                 foreseen = self._foresee(guests)
                 refused = [(guest, what) for guest, what in foreseen if isinstance(what, Refusal)]
                 over = self._policy().quotas.over
@@ -61,11 +65,22 @@ class Admission:
                 if over is OverQuota.QUEUE:
                     self._tell(refused if not told else ())
                     told = True
+                    self._waiting |= names
                     await first_of(self._driver.settled.wait(), self._driver.clock.sleep(LOOK_AGAIN))
                 elif not await self._made_room(guests):
                     raise _refused(refused)
         finally:
+            self._waiting -= names
+            self._given_up -= names
             self._queue = [other for other in self._queue if other is not guests]
+
+    def give_up(self, name: str) -> bool:
+        """Have the start refused that waits for room with this guest among its guests; False if there is none."""
+        if name not in self._waiting:
+            return False
+        self._given_up.add(name)
+        self._driver.settled.set()
+        return True
 
     def _comes_later(self, guests: Sequence[Guest]) -> bool:
         """Whether others of the same owners wait for room since before."""

@@ -96,6 +96,7 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
         accelerator=metadata.accelerator,
         by_policy=metadata.by_policy,
         staged=metadata.staged,
+        disk=metadata.disk,
     )
     placement = Placement(
         pool=launcher.topology.pool, vcpus=metadata.vcpus, emulator=metadata.emulator, held=metadata.held
@@ -144,6 +145,7 @@ async def _enter(
         standing=standing,
         placement=launched,
         kept=launched.held if exclusive else (),
+        disk=live.metadata.disk,
     )
     if exclusive:
         running.ran = runs or live.metadata.paused or one.crashed  # else a start was cut short

@@ -70,9 +70,9 @@ class Engine:
         self._lives, self.wanted = self._driver.lives, self._driver.wanted
         self._started: dict[str, None] = {}
         self._admission = Admission(self._driver, self.foresee, self.stop, lambda: self.policy)
-        self._quotas = (
-            None if accounting.calendar is None else QuotaKeeper(self._driver, accounting.calendar, self.stop)
-        )
+        self.give_up = self._admission.give_up
+        calendar = accounting.calendar
+        self._quotas = None if calendar is None else QuotaKeeper(self._driver, calendar, self.stop)
 
     @property
     def guests(self) -> dict[str, RunningGuest]:
@@ -124,8 +124,8 @@ class Engine:
             name = guest.spec.name
             self._driver.wanted[name], self._lives[name] = guest, Life(guest.spec)
             self._started[name] = None
-        asked = [(name, self._driver.request(guest.request())) for guest, _ in foreseen if (name := guest.spec.name)]
-        await all_or_first_failure([self._driver.outcome(name, future) for name, future in asked])
+        asked = [(guest.spec.name, self._driver.request(guest.request())) for guest, _ in foreseen]
+        await all_or_first_failure([self._driver.outcome(*each) for each in asked])
 
     def foresee(self, guests: Iterable[Guest]) -> list[tuple[Guest, Plan | Refusal]]:
         """Return what would come of `start` for each guest, in the order in which they choose; nothing is begun."""

@@ -75,6 +75,7 @@ class Guest:
             uuid=self.uuid(directory),
             by_policy=self.by_policy,
             pinned=self.pinned,
+            disk=self.disk,
             machine=None if self.origin is None else self.origin.machine,
             incoming=self.origin is not None,
             ram_file=None if self.origin is None else self.origin.ram,

@@ -139,7 +139,10 @@ class Desk:
         return Started(rows, dict(wanted.accelerators))
 
     async def stop(self, peer: Peer, name: str) -> None:
-        """End a guest; fine if it has ended."""
+        """End a guest; fine if it has ended. One that waits for room within its quota does so no longer."""
+        self.check(peer, name)
+        if name in self._starting and self._engine.give_up(name):
+            return
         self.launched(peer, name)
         await self.carry_out(self._engine.stop([name]), "stop", name)
 

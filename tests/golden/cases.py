@@ -147,6 +147,7 @@ CASES: Mapping[str, Domain] = {
     "pinned-payload": replace(domain(boot=PayloadBoot(payload="/home/al/a, ,b=/etc/shadow")), pinned=True),
     "pinned-firmware": replace(domain(boot=FirmwareBoot(firmware="/home/al/fw")), pinned=True),
     "by-policy": replace(domain(), by_policy=True),
+    "growing-disks": replace(domain(disks=DISKS), disk=5 * GIB),
     "memory-bounded": replace(domain(), bounded=True),
     "memory-bounded-kvm": replace(domain(accelerator=Accelerator.KVM), bounded=True),
     "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),

@@ -156,6 +156,12 @@ def test_a_start_beyond_the_quota_waits_for_room_in_the_order_of_requests() -> N
         await waiting[1]
         with pytest.raises(RefusedError, match="wanted 9"):
             await scene.engine.start([guest("wide", 9)])
+        given_up = asyncio.create_task(scene.engine.start([guest("d")]))
+        await scene.host.clock.sleep(1)
+        assert not scene.engine.give_up("c")
+        assert scene.engine.give_up("d")
+        with pytest.raises(RefusedError, match="d: not started, for the wait for room was given up"):
+            await given_up
 
     scene = Scene(limited(Quotas(over=OverQuota.QUEUE), guests=1)).play(story)
-    assert [notice.guest for notice in scene.notices if notice.what is Happening.QUEUED] == ["b", "c"]
+    assert [notice.guest for notice in scene.notices if notice.what is Happening.QUEUED] == ["b", "c", "d"]

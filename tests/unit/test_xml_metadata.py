@@ -45,6 +45,7 @@ def test_every_golden_domain_is_read_back(name: str) -> None:
         by_policy=guest.by_policy,
         mould=guest.is_mould,
         staged=guest.staged,
+        disk=guest.disk,
     )
 
 

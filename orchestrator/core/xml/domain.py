@@ -46,7 +46,7 @@ class Domain:
     and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one.
     `by_policy` guests were started by a policy run, which stops them when they are listed no longer. If it is `pinned`,
     the files that the definition names are held fast in that directory, and QEMU is given those. The kernel bounds the
-    memory of one that is `bounded`.
+    memory of one that is `bounded`. `disk` is what its writable disks can grow to, in bytes.
     `machine` is the machine type as QEMU versions it, if it has to be a certain one; a domain that is `incoming` waits
     for the state of a guest that was saved. One that is `staged` is paused until its user has use for it.
     """
@@ -68,6 +68,7 @@ class Domain:
     incoming: bool = False
     staged: bool = False
     bounded: bool = False
+    disk: int = 0
 
     @property
     def is_mould(self) -> bool:

@@ -32,7 +32,7 @@ class Metadata:
 
     `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
     its user has paused it, which a scheduler's preemption is not, `by_policy` whether a policy run started it,
-    `mould` as `Domain.is_mould`, `staged` as there.
+    `mould` as `Domain.is_mould`, `staged` and `disk` as there.
     """
 
     owner: str
@@ -47,6 +47,7 @@ class Metadata:
     by_policy: bool = False
     mould: bool = False
     staged: bool = False
+    disk: int = 0
 
 
 def metadata_element(domain: Domain) -> Element:
@@ -62,6 +63,8 @@ def metadata_element(domain: Domain) -> Element:
     }
     if domain.priority:
         parts["priority"] = str(domain.priority)
+    if domain.disk:
+        parts["disk"] = str(domain.disk)
     if domain.by_policy:
         parts[BY_POLICY] = ""
     if domain.staged:
@@ -105,6 +108,7 @@ def read_metadata(guest: Element) -> Metadata | None:
             emulator=cores("emulator"),
             held=cores("held"),
             priority=int(guest.findtext(f"{{{NAMESPACE}}}priority") or 0),
+            disk=int(guest.findtext(f"{{{NAMESPACE}}}disk") or 0),
             paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
             by_policy=guest.find(f"{{{NAMESPACE}}}{BY_POLICY}") is not None,
             staged=guest.find(f"{{{NAMESPACE}}}{STAGED}") is not None,
