@@ -16,6 +16,11 @@ from orchestrator.ports import Clock
 GO_LIMIT = 25.0
 """Seconds in which a guest must let go of a vCPU, beyond the five that libvirt waits: its kernel has work to do."""
 
+_UNHEARD = (
+    "libvirt takes it to have as many vCPUs already, for under emulation QEMU does not tell of one that goes; "
+    "start the guest anew to grow it again"
+)
+
 GO_EVERY = 0.25
 """Seconds between two looks whether it has."""
 
@@ -40,6 +45,8 @@ async def _move_or_grow(launcher: Launcher, guest: RunningGuest, placement: Plac
         if len(placement.vcpus) > len(guest.roles.vcpus):
             await launcher.hypervisor.set_vcpus(uuid, placement.vcpus)
             guest.roles = await guest.monitor.thread_roles()
+            if len(guest.roles.vcpus) < len(placement.vcpus):
+                raise FailedError(f"{guest.name}: {_UNHEARD}")
         launcher.move(guest, placement)
         _count(guest, placement)
     except OrchestratorError as failure:
