@@ -43,8 +43,9 @@ class WarmPool:
 class Change(StrEnum):
     """What becomes of guests that a change of the rules leaves where these do not allow them any more.
 
-    `move` gives them other cores while they run, and leaves them if there are none; `drain` stops those that cannot
-    stay, after a warning; `leave` lets them be, so that the rules only hold for what is started or resumed.
+    `move` has exclusive guests move together while they run, where that leaves more room to others; `drain` stops those
+    that would not be let in any more, the youngest first, each with its grace and told why; `leave` lets them be, so
+    that the rules only hold for what is started or resumed. Shared guests take their turns wherever there are cores.
     """
 
     MOVE = "move"
@@ -91,9 +92,8 @@ class Window:
 class Reservation:
     """Pool cores that are kept for the exclusive guests of `owner` from each time of `cron` (or once, from `at`).
 
-    What he does not use stays with the shared guests meanwhile. Exclusive guests of others that could last into the
-    interval are not given these cores from `notice` before it on; those that have them when it begins are dealt with as
-    `change` says.
+    What he does not use stays with the shared guests meanwhile. Exclusive guests of others are not given these cores
+    from `notice` before it on; those that have them when it begins are dealt with as `change` says.
     """
 
     name: str
