@@ -34,9 +34,6 @@ from orchestrator.reseating import reseat
 LAST_WORDS = 0.1
 """Seconds in which the monitor of a process that has ended has hung up; it takes milliseconds."""
 
-RESEAT_LIMIT = 60.0
-"""Seconds in which a guest must be on its new cores; for a vCPU to go libvirt waits five, and a lab is slow."""
-
 _SETTLES = (Happening.DONE, Happening.UNDONE, Happening.GONE, Happening.QUARANTINED)
 
 
@@ -120,6 +117,9 @@ class Driver:
         """Give out what the scheduler wants done, and take in what it tells."""
         for order in self.scheduler.orders():
             self.begin(self._carry_out(order))
+        self._take_in()
+
+    def _take_in(self) -> None:
         for notice in self.scheduler.notices():
             if notice.what in _SETTLES:
                 future = self._outcomes.pop(notice.guest, None)
@@ -157,6 +157,28 @@ class Driver:
             self.stir.set()
 
     async def _carry_out(self, order: Order) -> None:
+        """Do what was ordered, and the turn that this makes room for, without a task and a round of the loop more."""
+        due: Order | None = order
+        while due is not None:
+            due = await self._see_to(due)
+
+    def _hand_on(self) -> Continue | None:
+        """Give out what is due but for one turn, which is returned; what the scheduler tells can wait for that."""
+        orders = self.scheduler.orders()
+        turn = next((order for order in orders if isinstance(order, Continue)), None)
+        for order in orders:
+            if order is not turn:
+                self.begin(self._carry_out(order))
+        if turn is None:
+            self._take_in()
+        else:
+            asyncio.get_running_loop().call_soon(lambda: self.begin(self._take_in_later()))
+        return turn
+
+    async def _take_in_later(self) -> None:
+        self._take_in()
+
+    async def _see_to(self, order: Order) -> Continue | None:
         at_hand = self.guests.get(order.guest) if isinstance(order, Continue | Halt) else None
         try:
             await self._act(order)
@@ -166,7 +188,7 @@ class Driver:
                 await self._failed(order, error)
         else:
             self.scheduler.done(order, self.now())
-        self.go_on()
+        return self._hand_on()
 
     async def _failed(self, order: Order, error: OrchestratorError) -> None:
         self._failures[order.guest] = error
@@ -226,47 +248,37 @@ class Driver:
 
     def _seat(self, guest: RunningGuest, cores: tuple[int, ...]) -> Placement:
         """Return where a guest runs now: an exclusive one where it is, a shared one on the cores of its turn."""
-        spec, topology = guest.domain.spec, self.launcher.topology
-        exclusive = spec.mode is Mode.EXCLUSIVE
-        return guest.domain.placement if exclusive else seat(spec, cores, topology, topology.pool)
+        spec, before, topology = guest.domain.spec, guest.domain.placement, self.launcher.topology
+        stays = spec.mode is Mode.EXCLUSIVE or before.held == cores
+        return before if stays else seat(spec, cores, topology, topology.pool)
 
     async def _reseat(self, guest: RunningGuest, placement: Placement) -> None:
-        """Move or resize a guest; one that is stopped for it must not be left so by a libvirt that hangs."""
         cores = {"cores": list(placement.vcpus), "held": list(placement.held)}
         await self.records.intend("reseat", {"guest": guest.name, **cores})
-        try:
-            await asyncio.wait_for(reseat(self.launcher, guest, placement, self.clock), RESEAT_LIMIT)
-        except TimeoutError:
-            raise OutcomeUnknownError(
-                f"{guest.name}: whether it is on its new cores is not known after {RESEAT_LIMIT:g} s; "
-                "it keeps the old ones too until the same is asked for once more"
-            ) from None
+        await reseat(self.launcher, guest, placement, self.clock)
         self.records.moved(guest.domain)
 
     async def _end(self, guest: RunningGuest) -> None:
         """Let a guest shut down by itself, for as long as it may, then end it by force."""
         life = self.lives[guest.name]
         if life.grace and await self._press(guest):
-            seconds = life.grace / NANOSECONDS
-            await first_of(guest.hung_up.wait(), self.clock.sleep(seconds))
+            await first_of(guest.hung_up.wait(), self.clock.sleep(life.grace / NANOSECONDS))
             if not guest.hung_up.is_set() and life.asked is not None:  # nor is it quarantined
                 life.happens(Event.GRACE_OVER)
         await self.clear(guest)
 
     async def _press(self, guest: RunningGuest) -> bool:
         """Press the power button; False if that cannot be done."""
-        try:
+        with contextlib.suppress(OrchestratorError):
             await guest.monitor.powerdown()
-        except OrchestratorError:
-            return False
-        return True
+            return True
+        return False
 
     def _force(self, order: Freeze | Kill) -> None:
         """Freeze or kill without the guest's help; one whose launch came to nothing may have no process."""
         name, processes = order.guest, self.launcher.processes
         uuid = self.wanted[name].uuid(self.launcher.files.directory(name))
-        pid = processes.find(uuid)
-        if pid is None:
+        if (pid := processes.find(uuid)) is None:
             self.scheduler.gone(name, "its process has gone", self.now())
         elif isinstance(order, Freeze):
             processes.freeze(pid, uuid)
@@ -274,8 +286,7 @@ class Driver:
             processes.kill(pid, uuid)
 
     def _intent(self, name: str, order: Launch) -> dict[str, Any]:
-        guest = self.wanted[name]
-        cores = list(order.placement.held)
+        guest, cores = self.wanted[name], list(order.placement.held)
         return {"guest": name, "owner": guest.owner, "cores": cores, "specification": guest.specification}
 
     # Ends.

@@ -6,12 +6,16 @@ other cores than those whose locks the guest holds, so whoever takes it over fin
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from orchestrator.core.placement import Placement
 from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError
 from orchestrator.launch import Launcher, RunningGuest
 from orchestrator.ports import Clock
+
+RESEAT_LIMIT = 60.0
+"""Seconds in which a guest must be on its new cores; for a vCPU to go libvirt waits five, and a lab is slow."""
 
 GO_LIMIT = 25.0
 """Seconds in which a guest must let go of a vCPU, beyond the five that libvirt waits: its kernel has work to do."""
@@ -28,8 +32,19 @@ GO_EVERY = 0.25
 async def reseat(launcher: Launcher, guest: RunningGuest, placement: Placement, clock: Clock) -> None:
     """Have as many vCPUs as a placement has cores for, and every thread where it says, as read back from the kernel.
 
-    FailedError if it is as before; OutcomeUnknownError if nobody knows, or the guest may still let go of a vCPU.
+    FailedError if it is as before; OutcomeUnknownError if nobody knows, or the guest may still let go of a vCPU, or
+    libvirt hangs: a guest that is stopped for it must not be left so.
     """
+    try:
+        await asyncio.wait_for(_reseat(launcher, guest, placement, clock), RESEAT_LIMIT)
+    except TimeoutError:
+        raise OutcomeUnknownError(
+            f"{guest.name}: whether it is on its new cores is not known after {RESEAT_LIMIT:g} s; "
+            "it keeps the old ones too until the same is asked for once more"
+        ) from None
+
+
+async def _reseat(launcher: Launcher, guest: RunningGuest, placement: Placement, clock: Clock) -> None:
     guest.roles = await guest.monitor.thread_roles()  # a vCPU may have come or gone since, without our doing
     if len(placement.vcpus) < len(guest.roles.vcpus):
         await _shrink(launcher, guest, placement, clock)

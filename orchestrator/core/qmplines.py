@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 _PREFIX = "turn-"
 _TURNS = (b'"event": "STOP"}', b'"event": "RESUME"}')  # as QEMU writes them; written otherwise, they are passed on
+_DONE, _END = b'{"return": {}, "id": "', b'"}\r'  # as QEMU writes an answer; one written otherwise is parsed
 
 
 class Answer(NamedTuple):
@@ -49,6 +50,11 @@ class Conversation:
         return answers, b"".join(rest)
 
     def _answer(self, line: bytes) -> Answer | None:
+        if line.startswith(_DONE) and line.endswith(_END):
+            done = line[len(_DONE) : -len(_END)].decode("utf-8", "replace")
+            if done in self._awaited:
+                self._awaited.remove(done)
+                return Answer(done, None)
         try:
             message = json.loads(line)
         except ValueError:

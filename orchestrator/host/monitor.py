@@ -58,11 +58,11 @@ class QmpMonitor:
 
     async def resume(self) -> None:
         """Send ``cont``; QEMU answers once the vCPUs were told to run."""
-        await self._turn("cont")
+        await self._turns.ask("cont")
 
     async def suspend(self) -> None:
         """Send ``stop``; QEMU answers once all vCPUs have stopped."""
-        await self._turn("stop")
+        await self._turns.ask("stop")
 
     async def status(self) -> str:
         """Ask ``query-status``."""
@@ -179,25 +179,13 @@ class QmpMonitor:
         while self._client.runstate is Runstate.RUNNING:
             await self._client.runstate_changed()
 
-    async def _turn(self, command: str) -> None:
-        try:
-            async with asyncio.timeout(ANSWER_LIMIT):
-                await self._turns.ask(command)
-        except TimeoutError:
-            raise self._unknown(command) from None
-
     async def _ask(self, command: str, **arguments: object) -> object:
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments or None), ANSWER_LIMIT)
         except TimeoutError:
-            raise self._unknown(command) from None
+            raise _unknown(self._socket, command) from None
         except QMPError as error:
             raise FailedError(f"{self._socket}: {command!r} failed: {error}") from error
-
-    def _unknown(self, command: str) -> OutcomeUnknownError:
-        return OutcomeUnknownError(
-            f"{self._socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
-        )
 
 
 class _Client(QMPClient):
@@ -220,25 +208,30 @@ class _Turns(asyncio.Protocol):
         self._transport = transport
         self._behind = behind
         self._conversation = Conversation()
-        self._awaited: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        self._awaited: dict[str, tuple[str, asyncio.Future[None], asyncio.TimerHandle]] = {}
         self._over = False
+        self._loop = asyncio.get_running_loop()
 
     def ask(self, command: str) -> asyncio.Future[None]:
-        """Give a command at once; what is returned is done when QEMU has answered. FailedError if it has failed."""
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Give a command at once; what is returned is done when QEMU has answered.
+
+        FailedError if it has failed, OutcomeUnknownError if no answer came in time.
+        """
+        answered: asyncio.Future[None] = self._loop.create_future()
         if self._over or self._transport.is_closing():
             answered.set_exception(self._failure(command, "QEMU has hung up"))
         else:
             name, line = self._conversation.ask(command)
-            self._awaited[name] = command, answered
             self._transport.write(line)
+            self._awaited[name] = command, answered, self._loop.call_later(ANSWER_LIMIT, self._late, name)
         return answered
 
     def data_received(self, data: bytes) -> None:
         """Tell who waits of the answers to ours, and the protocol behind of the rest."""
         answers, rest = self._conversation.hear(data)
         for name, error in answers:
-            command, answered = self._awaited.pop(name)
+            command, answered, limit = self._awaited.pop(name)
+            limit.cancel()
             if answered.done():  # who asked waits no longer
                 continue
             if error is None:
@@ -268,10 +261,16 @@ class _Turns(asyncio.Protocol):
 
     def _end(self) -> None:
         self._over = True
-        for command, answered in self._awaited.values():
+        for command, answered, limit in self._awaited.values():
+            limit.cancel()
             if not answered.done():
                 answered.set_exception(self._failure(command, "QEMU has hung up"))
         self._awaited.clear()
+
+    def _late(self, name: str) -> None:
+        command, answered, _ = self._awaited[name]
+        if not answered.done():
+            answered.set_exception(_unknown(self._socket, command))
 
     def _failure(self, command: str, why: str) -> FailedError:
         return FailedError(f"{self._socket}: {command!r} failed: {why}")
@@ -290,6 +289,12 @@ class QmpMonitors:
             reason = f"no greeting within {CONNECT_LIMIT:g} s" if isinstance(error, TimeoutError) else error
             raise FailedError(f"{socket}: cannot talk to the guest's monitor: {reason}") from error
         return QmpMonitor(client, socket)
+
+
+def _unknown(socket: str, command: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"{socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
+    )
 
 
 def _told(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

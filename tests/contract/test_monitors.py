@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -312,3 +312,98 @@ def test_the_library_behind_it_prints_nothing(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+GREETING = (
+    b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\r\n'
+)
+
+
+@dataclass
+class FarEnd:
+    """Reads commands, which nothing need stand between, and answers what it is told to."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    unread: str = ""
+
+    async def command(self) -> dict[str, Any]:
+        while True:
+            with contextlib.suppress(ValueError):
+                command, end = json.JSONDecoder().raw_decode(self.unread)
+                self.unread = self.unread[end:].lstrip()
+                return cast(dict[str, Any], command)
+            self.unread += (await asyncio.wait_for(self.reader.read(4096), 10)).decode()
+
+    def answer(self, command: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        self.writer.write(json.dumps({**body, "id": command["id"]}).encode() + b"\r\n")
+
+
+@contextlib.asynccontextmanager
+async def slow_qemu(path: Path) -> AsyncIterator[tuple[Monitor, FarEnd]]:
+    """A monitor, and the far end of its connection, which has been negotiated and answers nothing by itself."""
+    ends: asyncio.Queue[FarEnd] = asyncio.Queue()
+
+    async def negotiate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        end = FarEnd(reader, writer)
+        writer.write(GREETING)
+        await end.command()
+        writer.write(b'{"return": {}}\r\n')
+        ends.put_nowait(end)
+
+    server = await asyncio.start_unix_server(negotiate, path)
+    monitor = await QmpMonitors().connect(str(path))
+    end = await ends.get()
+    try:
+        yield monitor, end
+    finally:
+        await monitor.close()
+        end.writer.close()
+        server.close()
+
+
+def test_an_answer_is_that_of_the_very_command_even_if_nobody_waits_for_the_one_before(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with slow_qemu(tmp_path / "slow.sock") as (monitor, qemu):
+            given_up = asyncio.create_task(monitor.suspend())
+            stop = await qemu.command()
+            given_up.cancel()
+            await asyncio.wait({given_up})
+            goes_on = asyncio.create_task(monitor.resume())
+            cont = await qemu.command()
+            assert (stop["execute"], cont["execute"]) == ("stop", "cont")
+            qemu.answer(stop, {"return": {}})
+            qemu.writer.write(b'{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "GUEST_PANICKED"}\r\n')
+            name, _ = await anext(monitor.events())
+            assert (name, goes_on.done()) == ("GUEST_PANICKED", False)  # the late answer was none to this one
+            qemu.answer(cont, {"return": {}})
+            await asyncio.wait_for(goes_on, 10)
+
+    asyncio.run(story())
+
+
+def test_what_qemu_refuses_is_a_failure_in_its_words_and_other_commands_are_not_touched(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with slow_qemu(tmp_path / "slow.sock") as (monitor, qemu):
+            goes_on, asks = asyncio.create_task(monitor.resume()), asyncio.create_task(monitor.status())
+            commands = {command["execute"]: command for command in [await qemu.command(), await qemu.command()]}
+            qemu.answer(commands["cont"], {"error": {"class": "GenericError", "desc": "no such luck"}})
+            with pytest.raises(FailedError, match=r"slow\.sock: 'cont' failed: no such luck$"):
+                await goes_on
+            qemu.answer(commands["query-status"], {"return": {"status": "running", "running": True}})
+            assert await asks == "running"
+
+    asyncio.run(story())
+
+
+def test_who_waits_for_an_answer_is_told_when_qemu_hangs_up(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with slow_qemu(tmp_path / "slow.sock") as (monitor, qemu):
+            waits = asyncio.create_task(monitor.suspend())
+            await qemu.command()
+            qemu.writer.close()
+            for asked in (waits, monitor.resume()):
+                with pytest.raises(FailedError, match=r"slow\.sock: '(stop|cont)' failed: QEMU has hung up$"):
+                    await asked
+
+    asyncio.run(story())
