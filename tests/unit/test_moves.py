@@ -279,7 +279,7 @@ def test_whatever_happens_at_any_moment_of_a_move_no_core_is_lost(request_: Requ
         if ending == "withdraw":
             assert host.locked("web") == set(kept(host)) == set(placement_of(host))
         host.deaf.clear()
-        host.run(20_000)
+        host.run(8000)  # past the confirmation and the grace
         host.crash("web")
         host.run(2000)
         assert host.faults == []
