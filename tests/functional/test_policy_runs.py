@@ -110,7 +110,7 @@ def test_the_crontab_lines_are_printed_for_a_valid_policy_only(program: Program,
     lines = program("policy", "cron", policy).out.splitlines()
     directory = program.directory
     (entry,) = [line for line in lines if line.startswith("* * * * * ")]
-    assert entry.startswith(f"* * * * * ORCHESTRATOR_RUNTIME_DIR={directory}/r /")
+    assert entry.startswith(f"* * * * * ORCHESTRATOR_RUNTIME_DIR={directory}/r ")
     assert entry.endswith(f"/orchestrator policy run {directory}/p.toml | logger -t orchestrator")
     assert any(line.startswith("MAILTO=") for line in lines)
     assert program.json("policy", "cron", policy)["crontab"].splitlines() == lines
