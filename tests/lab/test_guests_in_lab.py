@@ -30,3 +30,7 @@ def test_guests_on_a_host_with_smt_and_two_nodes() -> None:
 
 def test_the_daemon_on_four_cores() -> None:
     run_in_lab("--cpus", "4", tests="test_serve.py")
+
+
+def test_users_of_a_daemon_of_roots() -> None:
+    run_in_lab("--cpus", "4", tests="test_users.py")
