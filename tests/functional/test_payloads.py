@@ -102,7 +102,8 @@ def test_bare_metal_prints_nothing_but_its_heartbeats(payload: Payload) -> None:
 @pytest.mark.parametrize(("architecture", "payload"), LINUX.items(), ids=LINUX)
 def test_linux_says_who_it_is_and_beats(architecture: str, payload: Payload) -> None:
     with serial_lines(payload) as lines:
-        who, *beats = islice(lines, 4)
+        who, first, processors, *beats = islice(lines, 5)
     assert who.startswith("Linux ")
     assert f" {architecture} " in who
-    assert beats == [f"heartbeat {number}" for number in range(1, 4)]
+    assert processors.startswith("processors 0")
+    assert [first, *beats] == [f"heartbeat {number}" for number in range(1, 4)]
