@@ -20,7 +20,7 @@ JOB := $(wildcard domains/heartbeat-*.toml) domains/linux-aarch64.toml
 JOB_CORES := 5
 RUN_JOB := orchestrator run $(JOB) --heartbeats 10 --for 4m
 
-.PHONY: help run test check types lint unit first-half second-half guests clean packages
+.PHONY: help run test suites check types lint unit first-half second-half guests clean packages
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,6 +33,9 @@ run: .venv/ready guests ## Run guests of all four architectures on pool cores (i
 
 test: .venv/ready guests ## Run all tests, the lab's included
 	$(BIN)/pytest tests
+
+suites: .venv/ready guests ## Run all six suites of real guests in the lab: a quarter of an hour
+	ORCHESTRATOR_SUITES=all $(BIN)/pytest tests/lab/test_guests_in_lab.py -k mixed
 
 check: .venv/ready ## Types, lint, unit and golden tests: under 30 seconds
 	@$(MAKE) --no-print-directory -j2 unit types lint

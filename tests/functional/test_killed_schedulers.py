@@ -7,13 +7,11 @@ hundred, which takes some minutes. Guests have the pool, or core 1 on a host tha
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.functional.mortals import Mortals
 
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = [str(ROOT / f"domains/heartbeat-{architecture}.toml") for architecture in ("i386", "aarch64", "armv7l")]
@@ -43,71 +43,25 @@ confirm = "30 s"
 """
 
 
-class Mortals:
-    """Schedulers that are killed, see `mortal`."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        policy = directory / "policy.toml"
-        policy.write_text(POLICY)
-        self.store = directory / "state" / "store.sqlite"
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.functional.mortal", str(policy)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "ORCHESTRATOR_RUNTIME_DIR": str(directory / "run"),
-                "ORCHESTRATOR_STATE_DIR": str(self.store.parent),
-                "XDG_CACHE_HOME": str(directory / "cache"),
-                "LIBVIRT_LOG_OUTPUTS": "3:file:/dev/null",
-            },
-        )
-        assert self.told() == "ready"
-
-    def begin(self, *definitions: str) -> Any:
-        """Start a scheduler; return what it found when it has taken over what runs, and has started these."""
-        self._say(" ".join(["fork", *definitions]))
-        return self.told()
-
-    def go(self, found: Any) -> None:
-        """Have it let turns be taken."""
-        os.kill(found["pid"], signal.SIGUSR1)
-
-    def told(self) -> Any:
-        """Wait for what is told next."""
-        assert self._server.stdout is not None
-        return json.loads(self._server.stdout.readline())
-
-    def kill(self, found: Any) -> None:
-        """Kill it, and return when it is gone."""
-        os.kill(found["pid"], signal.SIGKILL)
-        assert self.told() == "gone"
-
-    def clear(self) -> None:
-        """End all that is left."""
-        self._server.kill()
-        self._server.communicate()
-        for pid in emulators(self.directory).values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def _say(self, line: str) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.write(f"{line}\n")
-        self._server.stdin.flush()
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """On a tmpfs, where libvirt's many writes cost little, and with a path that is short enough for sockets."""
+    made = Path(tempfile.mkdtemp(prefix="o-", dir="/dev/shm"))
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="module")
-def mortals() -> Iterator[Mortals]:
-    """Six guests, left by a first scheduler.
-
-    The folder is on a tmpfs, where libvirt's many writes cost little, and its path is short enough for sockets.
-    """
-    directory = Path(tempfile.mkdtemp(prefix="o-", dir="/dev/shm"))
-    made = Mortals(directory)
+def mortals(directory: Path) -> Iterator[Mortals]:
+    """Schedulers of six guests, which a first one has left."""
+    policy = directory / "policy.toml"
+    policy.write_text(POLICY)
+    folders = {
+        "ORCHESTRATOR_RUNTIME_DIR": str(directory / "run"),
+        "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
+        "XDG_CACHE_HOME": str(directory / "cache"),
+    }
+    made = Mortals(policy, folders)
     try:
         first = made.begin(*DEFINITIONS)
         made.go(first)
@@ -115,7 +69,9 @@ def mortals() -> Iterator[Mortals]:
         yield made
     finally:
         made.clear()
-        shutil.rmtree(directory)
+        for pid in emulators(directory).values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def emulators(directory: Path) -> dict[str, int]:
@@ -163,9 +119,11 @@ def check_found(found: Any, pids: dict[str, int]) -> None:
     assert computing(pids) <= set(holders)
 
 
-def test_nothing_is_lost_whenever_the_scheduler_is_killed(mortals: Mortals, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_lost_whenever_the_scheduler_is_killed(
+    mortals: Mortals, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     chance = random.Random(4)
-    pids = emulators(mortals.directory)
+    pids = emulators(directory)
     assert len(pids) == 6
     took = []
     for number in range(KILLS):
@@ -175,9 +133,9 @@ def test_nothing_is_lost_whenever_the_scheduler_is_killed(mortals: Mortals, caps
         mortals.go(found)
         time.sleep(chance.uniform(0, LONGEST_LIFE))
         mortals.kill(found)
-        assert emulators(mortals.directory) == pids, f"after kill {number}"
-    check_the_same_answer_without_the_database(mortals, pids)
-    check_that_all_go_on(mortals, pids)
+        assert emulators(directory) == pids, f"after kill {number}"
+    check_the_same_answer_without_the_database(mortals, directory, pids)
+    check_that_all_go_on(mortals, directory, pids)
     took.sort()
     with capsys.disabled():
         sys.stdout.write(
@@ -186,11 +144,11 @@ def test_nothing_is_lost_whenever_the_scheduler_is_killed(mortals: Mortals, caps
         )
 
 
-def check_the_same_answer_without_the_database(mortals: Mortals, pids: dict[str, int]) -> None:
+def check_the_same_answer_without_the_database(mortals: Mortals, directory: Path, pids: dict[str, int]) -> None:
     """The domains' own metadata says all that the store did."""
     with_it = mortals.begin()
     mortals.kill(with_it)
-    for file in mortals.store.parent.glob(f"{mortals.store.name}*"):
+    for file in (directory / "state").glob("store.sqlite*"):
         file.unlink()
     without = mortals.begin()
     check_found(without, pids)
@@ -200,9 +158,9 @@ def check_the_same_answer_without_the_database(mortals: Mortals, pids: dict[str,
         assert (guest["owner"], guest["specification"]) == (before["owner"], before["specification"])
 
 
-def check_that_all_go_on(mortals: Mortals, pids: dict[str, int]) -> None:
+def check_that_all_go_on(mortals: Mortals, directory: Path, pids: dict[str, int]) -> None:
     """Each prints more under the next scheduler."""
-    logs = {name: mortals.directory / "run" / "guests" / name / "serial.log" for name in pids}
+    logs = {name: directory / "run" / "guests" / name / "serial.log" for name in pids}
     before = {name: log.stat().st_size for name, log in logs.items()}
     last = mortals.begin()
     mortals.go(last)
@@ -213,12 +171,14 @@ def check_that_all_go_on(mortals: Mortals, pids: dict[str, int]) -> None:
     mortals.kill(last)
 
 
-def test_a_killed_qemu_is_noticed_and_its_core_given_on(mortals: Mortals, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_qemu_is_noticed_and_its_core_given_on(
+    mortals: Mortals, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     chance = random.Random(20)
     mortals.go(mortals.begin())
     took = []
     for _ in range(4):
-        pids = emulators(mortals.directory)
+        pids = emulators(directory)
         name = chance.choice(sorted(soon_computing(pids)))
         killed = time.monotonic()
         os.kill(pids.pop(name), signal.SIGKILL)

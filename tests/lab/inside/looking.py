@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from orchestrator.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
+FIGURE = "figure: "
 PATIENCE = 300.0  # seconds until a nested guest must have done what is waited for
 
 
@@ -47,6 +47,14 @@ def process(*arguments: str) -> Done:
         [ORCHESTRATOR, *arguments], capture_output=True, text=True, cwd=ROOT, check=False, timeout=300
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def request(*arguments: str) -> float:
+    """Ask a daemon for something, and return how many seconds that took; it may go on after that (exit code 5)."""
+    began = time.monotonic()
+    done = command(*arguments)
+    assert done.code in (0, 5), done.err
+    return time.monotonic() - began
 
 
 def ask(*arguments: str) -> Any:
@@ -77,6 +85,12 @@ def eventually(condition: Callable[[], bool], what: str, runner: subprocess.Pope
         time.sleep(1)
 
 
+def says(*lines: str) -> None:
+    """Tell measured figures; who runs this in the lab passes such lines on."""
+    sys.stdout.write("\n" + "".join(f"{FIGURE}{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
 def emulators() -> list[int]:
     """Find QEMU processes by what they execute."""
     found = []
@@ -95,85 +109,3 @@ def allowed_cores(task: Path) -> set[int]:
         first, _, last = part.partition("-")
         cores |= set(range(int(first), int(last or first) + 1))
     return cores
-
-
-class Observer:
-    """Samples every thread of every QEMU that carries a guest, from outside.
-
-    A violation is a thread that may run on core 0 or 1, or vCPUs of two guests that both want to run on one core while
-    libvirt says that both guests run (QEMU prepares the vCPUs of a guest that is being launched, too). The files are
-    read one after the other, so the first vCPU is read again after the second: a hand-over in between is none.
-    """
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.violations: list[str] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Observer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            pids = [pid for pid in emulators() if self._is_guest(pid)]
-            for pid in pids:
-                with contextlib.suppress(OSError):
-                    self._look(pid)
-            for _ in range(20):
-                self._look_for_company(pids)
-                self._stop.wait(0.01)
-
-    def _is_guest(self, pid: int) -> bool:
-        try:  # libvirt asks QEMUs for their capabilities, too
-            return b"guest=" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            return False
-
-    def _look(self, pid: int) -> None:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                bad = allowed_cores(task) & {0, 1}
-                self.samples += 1
-                if bad:
-                    self.violations.append(f"thread {task.name} of {pid} may run on {sorted(bad)}")
-
-    def _look_for_company(self, pids: list[int]) -> None:
-        seen: dict[int, Path] = {}
-        for pid in pids:
-            for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
-                core = wants_to_run_on(task)
-                if core is None:
-                    continue
-                self.samples += 1
-                other = seen.setdefault(core, task)
-                if other.parent == task.parent or not (runs(other) and runs(task)):
-                    continue
-                if wants_to_run_on(other) == core:
-                    self.violations.append(f"core {core}: {other} and {task} both want to run")
-
-
-def wants_to_run_on(task: Path) -> int | None:
-    """The core of a vCPU thread that runs or could at once; None if it sleeps, or is no vCPU. See proc(5)."""
-    try:
-        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
-    except OSError:
-        return None
-    fields = rest.split()
-    return int(fields[36]) if name.startswith("CPU ") and fields[0] == "R" else None
-
-
-def runs(task: Path) -> bool:
-    """Whether libvirt's status file says that the guest behind a thread runs."""
-    pid = task.parent.parent.name
-    for status in Path("/run/orchestrator/libvirt/run/qemu").glob("*.xml"):
-        with contextlib.suppress(OSError):
-            head = status.read_text("utf-8", "replace")[:4096]
-            if f"pid='{pid}'" in head:
-                return "<domstatus state='running'" in head
-    return False

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.inside.looking import Observer, ask, command, eventually, guests, heartbeats
+from tests.lab.inside.looking import ask, command, eventually, guests, heartbeats
+from tests.lab.inside.observer import Observer
 from tests.lab.inside.servers import Serve, Servers
 
 BEAT, OTHER = "heartbeat-i386", "heartbeat-aarch64"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.inside.looking import Observer, allowed_cores, command, eventually, heartbeats
+from tests.lab.inside.looking import allowed_cores, command, eventually, heartbeats
+from tests.lab.inside.observer import Observer
 from tests.lab.inside.servers import Servers
 
 GROWS = """\

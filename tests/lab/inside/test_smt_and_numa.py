@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.inside.looking import ROOT, Observer, ask, emulators, eventually, guests, heartbeats
+from tests.lab.inside.looking import ROOT, ask, emulators, eventually, guests, heartbeats
+from tests.lab.inside.observer import Observer
 
 DEFINITION = """
 name = "strict"
