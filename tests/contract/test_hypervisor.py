@@ -6,10 +6,11 @@ The guests here are started paused and without pins, so that two cores are enoug
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from tests.fakes.hypervisor import FakeHypervisor
 
 ONE, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 LIMIT = 30.0  # seconds after which something that must come is taken to be missing
+
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 def domain(directory: Path, name: str, uuid: str) -> Domain:
@@ -135,12 +138,14 @@ class EmbeddedSide:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return one root for all: a process can open no second one."""
     become_subreaper()
     base = tmp_path_factory.mktemp("embed")
     prepare_root(base / "root", base / "cache")
-    return base / "root"
+    yield base / "root"
+    ProcFs().reap()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)  # what other tests start and leave is not ours to reap
 
 
 @pytest.fixture(params=["fake", "embedded"])

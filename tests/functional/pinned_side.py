@@ -23,7 +23,7 @@ from orchestrator.host.guest_files import GuestDirectories
 from orchestrator.host.hypervisor import LibvirtHypervisor
 from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.opening import UserFiles
-from orchestrator.host.processes import become_subreaper
+from orchestrator.host.processes import ProcFs, become_subreaper
 from orchestrator.launch import _overlays
 
 CACHE = Path("~/.cache/orchestrator/libvirt").expanduser()
@@ -82,6 +82,7 @@ async def main(base: Path, home: Path, owner: str) -> None:
     files = GuestDirectories(base / "guests", opener=opener)
     domain = guest(home, owner, files.directory("own"))
     hypervisor = await LibvirtHypervisor.open(f"qemu:///embed?root={base / 'root'}")
+    reaping = asyncio.create_task(reap_now_and_then())
     try:
         told = {"ours": [*domain.pins, *_overlays(domain)], "mounts": {}}
         for what in ("plain", "changed"):
@@ -92,9 +93,18 @@ async def main(base: Path, home: Path, owner: str) -> None:
             files.discard("own")
         told["left"] = names(Path(domain.directory))
     finally:
+        reaping.cancel()
         await hypervisor.close()
         opener.close()
     sys.stdout.write(json.dumps(told))
+
+
+async def reap_now_and_then() -> None:
+    """Take away QEMUs that have ended: libvirt waits for that, a minute and more."""
+    kernel = ProcFs()
+    while True:
+        kernel.reap()
+        await asyncio.sleep(0.1)
 
 
 def names(directory: Path) -> list[str]:
