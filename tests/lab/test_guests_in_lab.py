@@ -80,7 +80,7 @@ def run_in_lab(*shape: str, tests: tuple[str, ...], cache: Path, capsys: pytest.
 
 def test_guests_on_a_host_with_smt_and_two_nodes(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shape = ("--topology", "sockets=2,cores=2,threads=2", "--numa", "2", "--isolate")
-    run_in_lab(*shape, tests=("test_smt_and_numa.py", "test_libvirt_daemon.py"), cache=cache, capsys=capsys)
+    run_in_lab(*shape, tests=("test_smt_and_numa.py",), cache=cache, capsys=capsys)
 
 
 def test_users_of_a_daemon_of_roots(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
