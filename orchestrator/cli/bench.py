@@ -15,6 +15,10 @@ from orchestrator.cli.options import JsonFlag, PolicyFile, print_json, print_tab
 if TYPE_CHECKING:
     from orchestrator.wiring.bench import HandoverReport, StartReport
 
+Borrow = Annotated[
+    bool, typer.Option("--borrow-service-core", help="Measure on core 1 where there is no core beside 0 and 1.")
+]
+
 app = typer.Typer(help="Measure.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -78,10 +82,7 @@ def tick(json: JsonFlag = False) -> None:
 
 @app.command()
 def handover(
-    borrow: Annotated[
-        bool,
-        typer.Option("--borrow-service-core", help="Measure on core 1 where there is no core beside 0 and 1."),
-    ] = False,
+    borrow: Borrow = False,
     policy: PolicyFile = None,
     json: JsonFlag = False,
 ) -> None:
@@ -96,10 +97,7 @@ def handover(
 
 @app.command()
 def start(
-    borrow: Annotated[
-        bool,
-        typer.Option("--borrow-service-core", help="Measure on core 1 where there is no core beside 0 and 1."),
-    ] = False,
+    borrow: Borrow = False,
     policy: PolicyFile = None,
     json: JsonFlag = False,
 ) -> None:

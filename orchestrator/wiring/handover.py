@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +62,29 @@ class _Bench:
         return (SERVICE_CORE,) if self.borrow else tuple(topology.pool)
 
 
+@contextlib.asynccontextmanager
+async def alone_on(topology: Topology, *, borrow: bool) -> AsyncIterator[Launcher]:
+    """Be the host's one scheduler, on its core, and give the launcher of guests, on core 1 if that is borrowed.
+
+    Raises RefusedError if another scheduler or any guest runs.
+    """
+    lock = WriterLock(runtime_directory(os.environ) / "scheduler.lock")
+    lock.acquire()
+    try:
+        realtime.pin_to(SCHEDULER_CORE)
+        async with open_hypervisor(EMBED) as hypervisor:
+            launcher = build_launcher(topology, hypervisor, EMBED)
+            if borrow:
+                host = lend(Host(topology, hypervisor, launcher.processes))
+                launcher = replace(
+                    launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes
+                )
+            await require_idle(launcher)
+            yield launcher
+    finally:
+        lock.release()
+
+
 async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -> HandoverReport:
     """Measure hand-overs; every guest is ended whatever happens, also at SIGINT and SIGTERM.
 
@@ -77,23 +100,10 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
     def guests(name: str, count: int) -> list[Guest]:
         return to_run([replace(parsed, spec=replace(parsed.spec, name=name))], count, {_ARCHITECTURE: choice})
 
-    lock = WriterLock(runtime_directory(os.environ) / "scheduler.lock")
-    lock.acquire()
-    try:
-        realtime.pin_to(SCHEDULER_CORE)
-        async with open_hypervisor(EMBED) as hypervisor:
-            launcher = build_launcher(topology, hypervisor, EMBED)
-            if borrow:
-                host = lend(Host(topology, hypervisor, launcher.processes))
-                launcher = replace(
-                    launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes
-                )
-            await require_idle(launcher)
-            bench = _Bench(borrow, policy, launcher, guests, extent, tell)
-            ways, cores = await interruptible(_measure_ways(bench))
-            uses = [await interruptible(_measure_use(bench, length)) for length in extent.slices]
-    finally:
-        lock.release()
+    async with alone_on(topology, borrow=borrow) as launcher:
+        bench = _Bench(borrow, policy, launcher, guests, extent, tell)
+        ways, cores = await interruptible(_measure_ways(bench))
+        uses = [await interruptible(_measure_use(bench, length)) for length in extent.slices]
     return HandoverReport(
         machine=_machine(choice.accelerator),
         borrowed_service_core=borrow,

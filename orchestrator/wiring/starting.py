@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orchestrator
-from orchestrator.bench.borrowed import Host, lend
 from orchestrator.bench.handover import Machine
 from orchestrator.bench.place import cpu_name
 from orchestrator.bench.start import BARE, CLONE, LIBVIRT, STAGED, Extent, Kind, Memory, StartReport, medians
@@ -28,7 +27,7 @@ from orchestrator.core.context import Kind as StateKind
 from orchestrator.core.model import Architecture, KernelBoot, PayloadBoot
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.policy import Policy
-from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
+from orchestrator.core.pool import SERVICE_CORE
 from orchestrator.engine import Engine, Guest
 from orchestrator.errors import FailedError
 from orchestrator.host import realtime
@@ -36,13 +35,11 @@ from orchestrator.host.emulators import QemuPrograms
 from orchestrator.host.places import runtime_directory, state_directory
 from orchestrator.host.prerequisites import emulator
 from orchestrator.host.state_files import StateDirectories
-from orchestrator.host.writer_lock import WriterLock
 from orchestrator.launch import Launcher
 from orchestrator.recorder import Unrecorded
 from orchestrator.shelf import Shelf
 from orchestrator.wiring.definitions import accelerator_for, emulator_path, load_guests, to_run
-from orchestrator.wiring.guests import EMBED, build_launcher, open_hypervisor
-from orchestrator.wiring.handover import Tell, require_idle, require_pool_or_loan
+from orchestrator.wiring.handover import Tell, alone_on, require_pool_or_loan
 from orchestrator.wiring.site import load_topology
 from orchestrator.wiring.stage import collecting_when_idle, interruptible
 from orchestrator.wiring.states import codec
@@ -99,21 +96,8 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
     """
     topology = load_topology(policy)
     require_pool_or_loan(topology, borrow=borrow)
-    lock = WriterLock(runtime_directory(os.environ) / "scheduler.lock")
-    lock.acquire()
-    try:
-        realtime.pin_to(SCHEDULER_CORE)
-        async with open_hypervisor(EMBED) as hypervisor:
-            launcher = build_launcher(topology, hypervisor, EMBED)
-            if borrow:
-                host = lend(Host(topology, hypervisor, launcher.processes))
-                launcher = replace(
-                    launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes
-                )
-            await require_idle(launcher)
-            return await interruptible(_measure(policy, launcher, extent, tell, borrow=borrow))
-    finally:
-        lock.release()
+    async with alone_on(topology, borrow=borrow) as launcher:
+        return await interruptible(_measure(policy, launcher, extent, tell, borrow=borrow))
 
 
 async def _measure(policy: Policy, launcher: Launcher, extent: Extent, tell: Tell, *, borrow: bool) -> StartReport:
