@@ -18,7 +18,7 @@ from orchestrator.core.snapshot import Standing
 from orchestrator.errors import ImpossibleTransitionError, OrchestratorError
 from tests.unit.scheduler_world import MS, World, spec, world
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "domains" / "README.md"
 
 
 def reached(start: State, without: Iterable[Event] = ()) -> set[State]:
@@ -123,8 +123,8 @@ def test_a_guest_in_the_books_is_running_while_it_is_on_its_cores_and_nobody_tol
 def test_the_readme_has_the_diagram_of_the_table() -> None:
     _, _, rest = README.read_text().partition("<!-- lifecycle: core/lifecycle.py, diagram() -->\n```mermaid\n")
     drawn, found, _ = rest.partition("```\n<!-- lifecycle end -->")
-    assert found, "README.md has no place for the lifecycle's diagram"
-    assert drawn == diagram(), "README.md: put in what orchestrator.core.lifecycle.diagram() returns"
+    assert found, "domains/README.md has no place for the lifecycle's diagram"
+    assert drawn == diagram(), "domains/README.md: put in what orchestrator.core.lifecycle.diagram() returns"
 
 
 def test_the_diagram_draws_every_change_once() -> None:

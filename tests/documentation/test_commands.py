@@ -1,0 +1,56 @@
+"""Every command that the documentation shows works, in its order: those that run guests in the lab, the others here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.documentation.commands import DOCUMENTS, ELSEWHERE, ROOT, Command, Where, commands, shown
+from tests.documentation.shell import complaint, typed
+
+
+def test_every_command_is_known_and_every_document_read() -> None:
+    found = commands()
+    assert [str(command) for command in found if command.where is None] == []
+    assert {command.text for command in found if command.where is Where.ELSEWHERE} == set(ELSEWHERE)
+    below = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/**/README.md") if "build" not in path.parts}
+    assert {"README.md", *(path for path in below if not path.startswith("."))} == set(DOCUMENTS)
+
+
+def test_a_command_that_nobody_has_thought_of_is_found() -> None:
+    text = "```sh\norchestrator ps; rm -rf /   # no\norchestrator ps; orchestrator cores\nsh -c '\n  a; b'\n```\n"
+    first, second, third = shown("x.md", text)
+    assert (first.line, first.text, first.where) == (2, "orchestrator ps; rm -rf /", None)
+    assert (second.line, second.where) == (3, Where.LAB)
+    assert (third.line, third.text, third.where) == (4, "sh -c '\n  a; b'", None)
+
+
+def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
+    texts = ("A=7", 'test "$A" = 7', "false", "{ echo serving on it; exec sleep 60; } &", "true &")
+    wanted = [Command("x.md", number, text) for number, text in enumerate(texts)]
+    ended = typed(wanted, tmp_path, made(tmp_path / "out"), os.environ)
+    assert [each.code for each in ended] == [0, 0, 1, 0, 1]
+    assert [each.command.text for each in ended if each.failed] == ["false", "true &"], "the last was never ready"
+
+
+def test_the_commands_that_need_no_guests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.mktemp("doc")  # a short path: sockets go below it
+    work = made(base / "work")
+    for name in (".venv", "domains", "policies"):
+        (work / name).symlink_to(ROOT / name)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(base),
+        "ORCHESTRATOR_RUNTIME_DIR": str(base / "r"),
+        "ORCHESTRATOR_STATE_DIR": str(base / "s"),
+    }
+    chosen = [command for command in commands() if command.where in (Where.HERE, Where.BOTH)]
+    ended = typed(chosen, work, made(base / "out"), environment)
+    assert complaint(ended) == ""
+
+
+def made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
