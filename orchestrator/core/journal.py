@@ -65,7 +65,7 @@ class Damage(StrEnum):
     CUT_OFF = "cut off"
     MISSING = "missing"
     REORDERED = "reordered"
-    DUPLICATED = "duplicated"
+    ADDED = "added"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,72 +140,139 @@ def decode(line: bytes) -> Record:
     return record
 
 
-def verify(lines: Iterable[bytes], head: Head | None = None) -> Verdict:
+def verify(
+    lines: Iterable[bytes], head: Head | None = None, *, heads: Iterable[Head] = (), anywhere: str = ""
+) -> Verdict:
     """Look at a journal from its start, and name the first record that is not as it was written.
 
-    `lines` are those of the file, each with its end, as iterating over a file opened in binary mode gives them. `head`
-    is one that was kept elsewhere; without it, a cut at the end and a journal written anew from some record on cannot
-    be seen. Records after the head are fine: the journal has grown. Any bytes may be given; nothing is raised for
-    them. Growth: linear in the bytes, in the memory of one line.
+    `lines` are those of the file, each with its end, as iterating over a file opened in binary mode gives them; those
+    of a journal in several files follow one another. `head` and `heads` were kept elsewhere; without any, a cut at the
+    end and a journal written anew from some record on cannot be seen. `anywhere` is the hash of such a head whose
+    number is not known. Records after the heads are fine: the journal has grown. Any bytes may be given; nothing is
+    raised for them. Growth: linear in the bytes, in the memory of one line and of the heads.
     """
+    kept = _by_number([*heads, *(() if head is None else (head,))])
+    newest = max(kept, default=0)
     before = whole = START
-    number = 0
+    number, met = 0, not anywhere
     rest = iter(lines)
     for number, line in enumerate(rest, 1):
-        found = _judge(line, number, whole, rest)
+        found = _judge(line, number, (before, whole, newest), rest)
         if isinstance(found, Verdict):
             return found
-        if found.previous != whole.hash:
-            return _unchained(before, whole, number)
         before, whole = whole, found.head
-        if head is not None and whole.seq == head.seq and whole.hash != head.hash:
-            why = f"it, or one before it, is not the one whose hash was kept, {head.hash}"
-            return Verdict(before, whole.seq, number, Damage.CHANGED, why)
-    if head is not None and whole.seq < head.seq:
-        why = f"the journal ends before it, but went on to record {head.seq}"
+        met = met or whole.hash == anywhere
+        for hashed in kept.get(whole.seq, {whole.hash}) - {whole.hash}:
+            return _not_kept(before, whole.seq, number, hashed, rest)
+    if whole.seq < newest:
+        why = f"the journal ends before it, but went on to record {newest}"
+        return Verdict(whole, whole.seq + 1, number + 1, Damage.CUT_OFF, why)
+    if not met:
+        why = f"no record has the hash that was kept, {anywhere}; it ends too early, or was written anew"
         return Verdict(whole, whole.seq + 1, number + 1, Damage.CUT_OFF, why)
     return Verdict(whole)
 
 
-def _judge(line: bytes, number: int, whole: Head, rest: Iterator[bytes]) -> Record | Verdict:
-    """Return the record that a line has next after `whole`, else what is wrong; `rest` are the lines after it."""
+def _by_number(heads: Iterable[Head]) -> dict[int, set[str]]:
+    kept: dict[int, set[str]] = {}
+    for seq, hashed in heads:
+        if seq > 0:
+            kept.setdefault(seq, set()).add(hashed)
+    return kept
+
+
+def _judge(line: bytes, number: int, so_far: tuple[Head, Head, int], rest: Iterator[bytes]) -> Record | Verdict:
+    """Return the record that a line has next, else what is wrong.
+
+    `so_far` are the heads before the last record and after it, and the number of the newest one that was kept; `rest`
+    are the lines after this one, which are looked at only if something is wrong.
+    """
+    before, whole, newest = so_far
     expected = whole.seq + 1
     if not line.endswith(b"\n"):
         return Verdict(whole, expected, number, Damage.CUT_OFF, "its line has no end")
     try:
         record = decode(line)
     except UsageError as error:
-        return Verdict(whole, expected, number, Damage.CHANGED, str(error))
-    if record.seq == expected:
-        return record
+        added = _follows(whole, rest)
+        damage, where = (Damage.ADDED, "a line before it is no record: ") if added else (Damage.CHANGED, "")
+        return Verdict(whole, expected, number, damage, f"{where}{error}")
+    if record.seq > expected:
+        return _out_of_order(record, number, whole, newest, rest)
     if record.seq < expected:
-        why = f"it comes a second time, where record {expected} should stand"
-        return Verdict(whole, record.seq, number, Damage.DUPLICATED, why)
-    damage = Damage.REORDERED if _comes(expected, rest) else Damage.MISSING
+        why = f"one of its number comes a second time, where record {expected} should stand"
+        return Verdict(whole, record.seq, number, Damage.ADDED, why)
+    if record.previous == whole.hash:
+        return record
+    return _unchained((before, whole, newest), number, rest)
+
+
+def _out_of_order(record: Record, number: int, whole: Head, newest: int, rest: Iterable[bytes]) -> Verdict:
+    """Say what is wrong when a later record stands where another should: it is too many, too early, or others are gone.
+
+    It is too many if what follows goes on as if it were not there, to the end that the journal is known to have had.
+    """
+    expected = whole.seq + 1
+    last, straight, comes = whole.seq, True, False
+    for line in rest:
+        seq = _number(line)
+        straight = straight and seq == last + 1
+        comes = comes or seq == expected
+        last = seq
+    if straight and last >= min(record.seq, newest or record.seq):
+        why = f"it stands before record {expected} too"
+        return Verdict(whole, record.seq, number, Damage.ADDED, why)
+    damage = Damage.REORDERED if comes else Damage.MISSING
     return Verdict(whole, expected, number, damage, f"record {record.seq} stands where it should")
 
 
-def _unchained(before: Head, whole: Head, number: int) -> Verdict:
+def _unchained(so_far: tuple[Head, Head, int], number: int, rest: Iterator[bytes]) -> Verdict:
     """Say what is wrong when two records are right by themselves, but the later one, on this line, names another hash.
 
-    The earlier one is blamed: who changes a record and hashes it anew leaves exactly this behind.
+    The earlier one is blamed: who changes a record and hashes it anew leaves exactly this behind. Unless the one that
+    does follow comes next: then the later one is too many; or the earlier one is the newest whose hash was kept.
     """
-    if whole == START:
-        why = "it is the first, but names the hash of one before it"
-        return Verdict(START, 1, number, Damage.CHANGED, why)
-    why = f"record {whole.seq + 1} was made after another one of this number"
-    return Verdict(before, whole.seq, number, Damage.CHANGED, why)
+    before, whole, newest = so_far
+    later = whole.seq + 1
+    if _follows(whole, rest):
+        why = "one of its number that does not follow from the record before stands in front of it"
+        return Verdict(whole, later, number, Damage.ADDED, why)
+    if whole.seq in (0, newest):
+        why = (
+            "it does not follow from the record before"
+            if newest
+            else "it is the first, but names the hash of one before it"
+        )
+        return Verdict(whole, later, number, Damage.CHANGED, why)
+    return Verdict(
+        before, whole.seq, number, Damage.CHANGED, f"record {later} was made after another one of this number"
+    )
 
 
-def _comes(seq: int, rest: Iterable[bytes]) -> bool:
-    """Tell whether a record of this number is on one of these lines."""
-    for line in rest:
-        try:
-            if decode(line).seq == seq:
-                return True
-        except UsageError:
-            continue
-    return False
+def _not_kept(before: Head, seq: int, number: int, hashed: str, rest: Iterator[bytes]) -> Verdict:
+    """Say what is wrong with record `seq`, which follows from the one before, but has not the hash that was kept."""
+    if _follows(before, rest):
+        why = f"one of its number stands in front of it, and has not the hash that was kept, {hashed}"
+        return Verdict(before, seq, number, Damage.ADDED, why)
+    why = f"it, or one before it, is not the one whose hash was kept, {hashed}"
+    return Verdict(before, seq, number, Damage.CHANGED, why)
+
+
+def _follows(whole: Head, rest: Iterator[bytes]) -> bool:
+    """Tell whether the next line has the record that comes after `whole`."""
+    try:
+        record = decode(next(rest, b""))
+    except UsageError:
+        return False
+    return (record.seq, record.previous) == (whole.seq + 1, whole.hash)
+
+
+def _number(line: bytes) -> int:
+    """Return the number of the record on a line, 0 if there is none."""
+    try:
+        return decode(line).seq
+    except UsageError:
+        return 0
 
 
 def _hashed(seq: int, at: int, kind: str, body: Mapping[str, Any], previous: str) -> Record:

@@ -1,14 +1,34 @@
-"""The journal on a disk: one file, one writer, and nothing is appended before what was appended is durable."""
+"""The journal on a disk: one writer, and nothing is appended before what was appended is durable.
+
+A journal of some size is set aside as ``PATH.NUMBER``, by the number of its last record, and goes on at PATH: the
+first record there has the hash of the last one of the file before.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from orchestrator.core.journal import MOST_BYTES, START, Head, Record, decode, encode, follow
 from orchestrator.errors import HostError, UsageError
+
+ROTATE_AT = 64 << 20
+"""Bytes of a journal's file before another one is begun."""
+
+_DIGITS = 12  # of a record's number in the name of a file that was set aside
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of fallocate(2)
+
+Protect = Callable[[int, bool], str]
+"""Has a file take nothing but appends, or anything again; returns why not, if that cannot be had."""
+
+
+def unprotected(_descriptor: int, _wanted: bool) -> str:
+    """Protect nothing."""
+    return ""
 
 
 class JournalFile:
@@ -17,19 +37,28 @@ class JournalFile:
     A last line that was torn by a crash in the middle of writing is moved into ``PATH.torn-N``, and `notes` says so: no
     append of it has returned. Only the last two records are looked at; `core.journal.verify` looks at all. HostError if
     they are not as they were written, or if the file cannot be opened.
+
+    `protect` keeps others from doing anything but append. `reserve` bytes are kept on the disk for what is still to
+    come, whatever else fills it; `refill` has so many there again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, protect: Protect = unprotected, *, rotate_at: int = ROTATE_AT, reserve: int = 0
+    ) -> None:
         self._path = path
+        self._protect = protect
+        self._rotate_at = rotate_at
+        self._reserve = reserve
         self._notes: tuple[str, ...] = ()
         self._descriptor: int | None = None
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            descriptor = _open(path)
         except OSError as error:
             raise self._failed("cannot be opened", error) from None
         try:
             self._head = self._take_up(descriptor)
             _sync_directory(path)
+            protect(descriptor, True)
         except OSError as error:
             os.close(descriptor)
             raise self._failed("cannot be read", error) from None
@@ -37,6 +66,7 @@ class JournalFile:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+        self.refill()
 
     @property
     def head(self) -> Head:
@@ -56,13 +86,26 @@ class JournalFile:
         record = follow(self._head, at, kind, body)
         if self._descriptor is None:
             raise HostError(f"{self._path}: the journal is closed; open it again")
+        line = encode(record)
         try:
             self._check(self._descriptor)
-            self._write(self._descriptor, encode(record))
+            if self._size and self._size + len(line) > self._rotate_at:
+                self._descriptor = self._rotate(self._descriptor)
+            self._write(self._descriptor, line)
         except OSError as error:
             raise self._failed(f"{kind!r} cannot be recorded", error) from None
         self._head = record.head
         return record
+
+    def refill(self) -> str:
+        """Have the reserve on the disk as large as it is to be; say why if that cannot be had now."""
+        if not self._reserve or self._descriptor is None:
+            return ""
+        libc = ctypes.CDLL(None, use_errno=True)
+        offset, length = ctypes.c_int64(self._size), ctypes.c_int64(self._reserve)
+        if libc.fallocate(self._descriptor, _KEEP_SIZE, offset, length) == 0:
+            return ""
+        return os.strerror(ctypes.get_errno())
 
     def close(self) -> None:
         """Close the file."""
@@ -80,16 +123,25 @@ class JournalFile:
         if torn:
             self._set_aside(descriptor, torn)
         lines = tail[: len(tail) - len(torn)].splitlines(keepends=True)[-2:]
-        if not lines:
-            return START
         try:
-            previous = decode(lines[0]).head if len(lines) > 1 else START
-            record = decode(lines[-1])
+            previous = decode(lines[0]).head if len(lines) > 1 else self._before()
+            record = decode(lines[-1]) if lines else None
         except UsageError as error:
             raise self._damaged(f"in one of its last two lines, {error}") from None
+        if record is None:
+            return previous
         if (record.seq, record.previous) != (previous.seq + 1, previous.hash):
             raise self._damaged(f"record {record.seq} does not follow from record {previous.seq}")
         return record.head
+
+    def _before(self) -> Head:
+        """Return the head of what was set aside before."""
+        aside = segments(self._path)[:-1]
+        if not aside:
+            return START
+        with aside[-1].open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_BYTES))
+            return decode(file.read().splitlines(keepends=True)[-1]).head
 
     def _set_aside(self, descriptor: int, torn: bytes) -> None:
         where = _unused(f"{self._path}.torn-")
@@ -99,12 +151,42 @@ class JournalFile:
             file.flush()
             os.fsync(file.fileno())
         self._size -= len(torn)
-        os.ftruncate(descriptor, self._size)
+        with self._free(descriptor):
+            os.ftruncate(descriptor, self._size)
         os.fsync(descriptor)
         self._notes = (
             f"{self._path}: its last line was torn, as by a crash in the middle of writing; "
             f"those {len(torn)} bytes are now in {where}",
         )
+
+    def _rotate(self, descriptor: int) -> int:
+        """Set the file aside, and return a new one's descriptor; after an OSError all is as before."""
+        beginning = Path(f"{self._path}.new")
+        beginning.unlink(missing_ok=True)
+        new = _open(beginning)
+        try:
+            with self._free(descriptor):
+                self._path.rename(f"{self._path}.{self._head.seq:0{_DIGITS}}")
+            beginning.rename(self._path)
+            _sync_directory(self._path)
+        except OSError:
+            os.close(new)
+            if not self._path.exists():
+                self.close()  # where it goes on is found when it is opened anew
+            raise
+        self._protect(new, True)
+        os.close(descriptor)
+        self._size = 0
+        return new
+
+    @contextmanager
+    def _free(self, descriptor: int) -> Iterator[None]:
+        """Let the file be cut or renamed meanwhile."""
+        self._protect(descriptor, False)
+        try:
+            yield
+        finally:
+            self._protect(descriptor, True)
 
     def _check(self, descriptor: int) -> None:
         """Refuse if the file is no longer what this process left it as: no record may go where nobody finds it."""
@@ -130,7 +212,8 @@ class JournalFile:
 
     def _take_back(self, descriptor: int) -> None:
         try:
-            os.ftruncate(descriptor, self._size)
+            with self._free(descriptor):
+                os.ftruncate(descriptor, self._size)
             os.fdatasync(descriptor)
         except OSError:
             # Whether the line is there is unknown now: looking at the file anew is the only way to go on.
@@ -144,6 +227,17 @@ class JournalFile:
             f"{self._path}: the journal's end is damaged: {why}; "
             "keep it elsewhere as evidence and start anew, which begins a new journal"
         )
+
+
+def segments(path: Path) -> list[Path]:
+    """Return the files of the journal at `path`, in the order of their records; the last one is that at `path`."""
+    stem = f"{path.name}."
+    aside = [each for each in path.parent.glob(f"{path.name}.*") if each.name.removeprefix(stem).isdigit()]
+    return [*sorted(aside), path]
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def _unused(stem: str) -> str:

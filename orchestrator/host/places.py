@@ -53,6 +53,17 @@ def state_directory(environment: Mapping[str, str]) -> Path:
     return path
 
 
+def heads_file(environment: Mapping[str, str]) -> Path:
+    """Return where heads of the journals are kept: in root's case on another file system than these, as a rule.
+
+    That is /var/log/orchestrator/heads.jsonl for root, unless ``ORCHESTRATOR_STATE_DIR`` is set, else a file in the
+    state directory.
+    """
+    if os.geteuid() == 0 and not environment.get("ORCHESTRATOR_STATE_DIR"):
+        return Path("/var/log/orchestrator/heads.jsonl")
+    return state_directory(environment) / "heads.jsonl"
+
+
 def cache_directory(environment: Mapping[str, str]) -> Path:
     """Return the directory for what can be made again: ``XDG_CACHE_HOME/orchestrator``."""
     base = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"

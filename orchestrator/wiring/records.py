@@ -9,15 +9,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import HostError
+from orchestrator.wiring import journals
+
 if TYPE_CHECKING:
     from orchestrator.chores.launcher import ChoresProcess
     from orchestrator.core.policy import Policy
+    from orchestrator.host.journal_file import JournalFile
     from orchestrator.ports import ChoresHealth, Clock
     from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
     from orchestrator.wall_clock import Calendar
+    from orchestrator.wiring.journals import Witness
 
 NANOSECONDS = 1_000_000_000
+
+HEADS_EVERY = 60.0
+"""Seconds between two times that the journal's head is kept elsewhere, if it is another one."""
 
 HEALTH_EVERY = 1.0
 """Seconds between two looks at how the chores are doing."""
@@ -30,24 +38,28 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
     HostError says which folder cannot be written to, and what would work.
     """
     from orchestrator.chores.launcher import start_chores
-    from orchestrator.host.journal_file import JournalFile
     from orchestrator.host.places import state_directory
     from orchestrator.host.store import SqliteStore
     from orchestrator.recorder import Recorder
 
     state = state_directory(os.environ)
     with contextlib.ExitStack() as opened:
-        journal = opened.enter_context(contextlib.closing(JournalFile(state / "journal.jsonl")))
+        journal, witness = opened.enter_context(journals.opened(journals.SCHEDULER, state))
         store = opened.enter_context(contextlib.closing(SqliteStore(state / "store.sqlite")))
         chores = await asyncio.to_thread(start_chores, state / "logs")
-        for note in (*journal.notes, *store.notes, *chores.notes):
+        for note in (*journal.notes, *witness.notes, *store.notes, *chores.notes):
             tell(f"note: {note}")
         recorder = Recorder(journal, store, chores.client, time.time_ns, serial_limit=int(policy.logs.serial_limit))
-        watching = asyncio.create_task(_watch(chores, tell))
+        watching = (
+            asyncio.create_task(_watch(chores, tell)),
+            asyncio.create_task(_keep_heads(journal, witness, tell)),
+        )
         try:
             yield recorder
         finally:
-            watching.cancel()
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
             await recorder.close()
             await asyncio.to_thread(chores.stop)  # it ends by itself when all that it was given is durable
 
@@ -55,16 +67,15 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
 @contextlib.asynccontextmanager
 async def recording_briefly(policy: Policy, tell: Callable[[str], None]) -> AsyncIterator[Recorder]:
     """Open the journal and the store for a scheduler that ends within seconds: nobody stays to keep logs after it."""
-    from orchestrator.host.journal_file import JournalFile
     from orchestrator.host.places import state_directory
     from orchestrator.host.store import SqliteStore
     from orchestrator.recorder import Recorder
 
     state = state_directory(os.environ)
     with contextlib.ExitStack() as opened:
-        journal = opened.enter_context(contextlib.closing(JournalFile(state / "journal.jsonl")))
+        journal, witness = opened.enter_context(journals.opened(journals.SCHEDULER, state))
         store = opened.enter_context(contextlib.closing(SqliteStore(state / "store.sqlite")))
-        for note in (*journal.notes, *store.notes):
+        for note in (*journal.notes, *witness.notes, *store.notes):
             tell(f"note: {note}")
         chores = NoChores(tell)
         recorder = Recorder(journal, store, chores, time.time_ns, serial_limit=int(policy.logs.serial_limit))
@@ -122,6 +133,21 @@ def accounting_of(
         tell(f"note: what users have used of time cannot be read ({error}), so it is counted anew")
         account = Account(policy.quotas.share_window, moment)
     return Accounting(calendar, account)
+
+
+async def _keep_heads(journal: JournalFile, witness: Witness, tell: Callable[[str], None]) -> None:
+    """Keep the journal's head elsewhere now and then; a disk that takes none is told of once."""
+    told = ""
+    while True:
+        await asyncio.sleep(HEADS_EVERY)
+        said = ""
+        try:
+            await asyncio.to_thread(witness.keep, journal.head)
+        except HostError as error:
+            said = str(error)
+        if said and said != told:
+            tell(said)
+        told = said
 
 
 async def _watch(chores: ChoresProcess, tell: Callable[[str], None]) -> None:

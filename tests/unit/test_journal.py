@@ -198,7 +198,7 @@ DEEDS = [
     Deed(takes_one_out, Damage.MISSING, flaws.looks_at_each_alone),
     Deed(swaps_two, Damage.REORDERED, flaws.looks_at_each_alone),
     Deed(swaps_two, Damage.REORDERED, flaws.never_looks_on),
-    Deed(writes_one_twice, Damage.DUPLICATED, flaws.looks_at_each_alone),
+    Deed(writes_one_twice, Damage.ADDED, flaws.looks_at_each_alone),
 ]
 EACH_DEED = pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.do.__name__)
 JOURNALS = st.lists(BODIES, min_size=2, max_size=6).map(chain)
@@ -214,7 +214,7 @@ def test_what_was_done_to_a_journal_is_named(deed: Deed, records: list[Record], 
     assert str(verdict).startswith(f"record {seq} is {deed.damage}: ")
     if deed.do is not hashes_all_anew:
         assert verdict.whole == [START, *(record.head for record in records)][verdict.whole.seq]
-    assert verdict.whole.seq < seq or deed.damage is Damage.DUPLICATED
+    assert verdict.whole.seq < seq or deed.damage is Damage.ADDED
 
 
 @EACH_DEED
