@@ -44,10 +44,11 @@ class RunningGuest:
     its present turn, or of its last; `cores` are all it ever had. `cpu_seconds` is what it has used, `charge` what it
     was charged for, `drift` how much of the one is beyond the other (see `core.charge`), `log_size` how far the
     serial log was read, `unfinished` the last line's beginning, `last_line` the last whole one without what a
-    terminal would obey. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether
-    it or its QEMU failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and
-    `cleared` when nothing is left of it. `still` is held by whoever stops it or lets it run. `mapped` is the
-    payload with which it was launched here, `disk` as `Guest.disk`.
+    terminal would obey, `serial_lost` how many bytes of what guests of this name printed could not be kept on the
+    disk. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it or its QEMU
+    failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared` when
+    nothing is left of it. `still` is held by whoever stops it or lets it run. `mapped` is the payload with which it
+    was launched here, `disk` as `Guest.disk`.
     """
 
     domain: Domain
@@ -62,6 +63,7 @@ class RunningGuest:
     cpu_seconds: float = 0.0
     charge: Charge = field(default_factory=Charge)
     drift: int = 0
+    serial_lost: int = 0
     heartbeats: int = 0
     last_line: str = ""
     log_size: int = 0

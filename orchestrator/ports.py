@@ -297,6 +297,9 @@ class Chores(Protocol):
     def forget_serial(self, guest: str) -> None:
         """Keep what is there still, then look no more; what was kept stays."""
 
+    def serial_lost(self, guest: str) -> int:
+        """Return how many bytes of a guest's serial output could not be kept, since the process began."""
+
     def flush(self) -> None:
         """Give the process what waits in the queue, as far as it takes it now; all other calls do so too."""
 

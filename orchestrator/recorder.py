@@ -44,6 +44,9 @@ class Records(Protocol):
     def limit_serial(self, limit: int) -> None:
         """Keep so many bytes of what each guest's serial port prints from now on."""
 
+    def serial_lost(self, guest: str) -> int:
+        """Return how many bytes of a guest's serial output could not be kept, since this scheduler began."""
+
     def keep_accounts(self, texts: Mapping[str, str]) -> None:
         """Remember what `core.account.Account.dump` returned."""
 
@@ -68,6 +71,10 @@ class Unrecorded:
 
     def limit_serial(self, limit: int) -> None:
         """Write nothing down."""
+
+    def serial_lost(self, guest: str) -> int:  # noqa: ARG002 (the protocol's)
+        """Return 0: all of it stays where the guest's QEMU writes it."""
+        return 0
 
     def keep_accounts(self, texts: Mapping[str, str]) -> None:
         """Write nothing down."""
@@ -122,6 +129,10 @@ class Recorder:
         self._serial_limit = limit
         for name, log in self._serials.items():
             self._chores.watch_serial(name, log, limit)
+
+    def serial_lost(self, guest: str) -> int:
+        """Return how many bytes of a guest's serial output could not be kept, since this scheduler began."""
+        return self._chores.serial_lost(guest)
 
     def keep_accounts(self, texts: Mapping[str, str]) -> None:
         """Remember what everybody has used of time. What cannot be written is written the next time it has changed."""

@@ -43,6 +43,7 @@ class Upkeep:
         """Take a guest in, and watch for its end."""
         self._driver.guests[guest.name] = guest
         self._driver.records.began(guest.domain)
+        guest.serial_lost = self._driver.records.serial_lost(guest.name)  # of those before it, which was told
         self._driver.begin(self._watch(guest))
         if _limit(guest):
             self._to_hear.set()
@@ -73,7 +74,11 @@ class Upkeep:
                 guest.charge = guest.charge.runs(notice.at, len(notice.cores))
 
     def check(self, guest: RunningGuest) -> None:
-        """Compare what a guest was charged for with what the kernel has counted; tell when it first is too little."""
+        """Compare what a guest was charged for with what the kernel has counted; tell when it first is too little.
+
+        Tell, too, when output of its serial port was first lost, and when that has become twice as much.
+        """
+        self._check_output(guest)
         if guest.pid is None:
             return
         now, kernel = self._driver.now(), int(guest.cpu_seconds * NANOSECONDS)
@@ -83,9 +88,18 @@ class Upkeep:
                 f"the kernel has counted {about(kernel)} of CPU time, which is {about(guest.drift)} more than "
                 "its turns account for: it ran while it was to stand still, or where it was not to"
             )
-            notice = Notice(Happening.DRIFT, guest.name, now, guest.domain.placement.held, why=why)
-            self._driver.records.tell(notice)
-            self._on_notice(notice)
+            self._tell(Notice(Happening.DRIFT, guest.name, now, guest.domain.placement.held, why=why))
+
+    def _check_output(self, guest: RunningGuest) -> None:
+        lost = self._driver.records.serial_lost(guest.name)
+        before, guest.serial_lost = guest.serial_lost, lost
+        if lost.bit_length() > before.bit_length():
+            why = f"{lost} bytes that its serial port printed came faster than they could be kept; the newest are"
+            self._tell(Notice(Happening.OUTPUT_LOST, guest.name, self._driver.now(), why=why))
+
+    def _tell(self, notice: Notice) -> None:
+        self._driver.records.tell(notice)
+        self._on_notice(notice)
 
     # What is heard of guests.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections import Counter, deque
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.chores.counters import Counters
-from orchestrator.chores.messages import LARGEST, AnyMessage, Dropped, Forget, Log, Metrics, Watch
+from orchestrator.chores.messages import LARGEST, AnyMessage, Dropped, Forget, Log, Lost, Metrics, Watch
 from orchestrator.core.health import ChoresHealth
 
 _SENDS = 32
@@ -31,8 +32,10 @@ class ChoresClient:
         self._queue: deque[tuple[bytes, int]] = deque()  # messages, and how many records each is: 1 or 0
         self._waiting = self._sent = self._dropped = 0
         self._unsaid = Counter[str]()
+        self._serial_lost: dict[str, int] = {}
         self._alive = True
         self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
+        self._decoder = msgspec.msgpack.Decoder(Lost)
         connection.setblocking(False)
         _widen(connection)
 
@@ -51,6 +54,11 @@ class ChoresClient:
     def forget_serial(self, guest: str) -> None:
         """Keep what is there still, then look no more."""
         self._tell(Forget(guest))
+
+    def serial_lost(self, guest: str) -> int:
+        """Return how many bytes of a guest's serial output could not be kept, since the process began."""
+        self._hear()
+        return self._serial_lost.get(guest, 0)
 
     def flush(self) -> None:
         """Give the process some of what waits, as far as the socket takes it."""
@@ -104,6 +112,13 @@ class ChoresClient:
     def _tell(self, message: AnyMessage) -> None:
         self._queue.append((self._encoder.encode(message), 0))
         self.flush()
+
+    def _hear(self) -> None:
+        """Take in what the process has told."""
+        with contextlib.suppress(OSError):  # nothing more is there, or nobody
+            while data := self._socket.recv(LARGEST, socket.MSG_DONTWAIT):
+                lost = self._decoder.decode(data)
+                self._serial_lost[lost.guest] = lost.bytes
 
     def _say_what_was_dropped(self) -> None:
         for tag, count in self._unsaid.items():

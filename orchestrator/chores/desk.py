@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.chores.batch import BatchLog
 from orchestrator.chores.counters import Counts
-from orchestrator.chores.messages import AnyMessage, Dropped, Forget, Log, Metrics, Watch
+from orchestrator.chores.messages import AnyMessage, Dropped, Forget, Log, Lost, Metrics, Watch
 from orchestrator.chores.serial import Follower
 
 _SOON = 8
@@ -59,7 +60,9 @@ class Desk:
         self._agenda: list[_Look] = []
         self._number = 0
         self._troubles: dict[str, int] = {}  # guest to errno
-        self._copied = self._lost = 0
+        self._copied = 0
+        self._lost = Counter[str]()  # bytes of serial output, by guest
+        self._untold: set[str] = set()
 
     def take(self, message: AnyMessage) -> None:
         """Do what a message says."""
@@ -120,9 +123,16 @@ class Desk:
             durable=self._events.durable + self._metrics.durable,
             lost=self._events.lost + self._metrics.lost,
             serial_bytes=self._copied,
-            serial_lost=self._lost,
+            serial_lost=self._lost.total(),
             errno=self._events.errno or self._metrics.errno or next(iter(self._troubles.values()), 0),
         )
+
+    def tell(self, send: Callable[[Lost], bool]) -> None:
+        """Tell how much of each guest's serial output was lost, where that is news; `send` is false if not now."""
+        for guest in sorted(self._untold):
+            if not send(Lost(guest, self._lost[guest])):
+                return
+            self._untold.remove(guest)
 
     def _watch(self, guest: str, path: str, limit: int) -> None:
         self._forget(guest)
@@ -151,7 +161,9 @@ class Desk:
             return False
         finally:
             self._copied += follower.copied - copied
-            self._lost += follower.lost - lost
+            if follower.lost > lost:
+                self._lost[guest] += follower.lost - lost
+                self._untold.add(guest)
 
     def _forget(self, guest: str) -> bool:
         """Keep what is there still of a guest's log, and tell whether the disk took it."""

@@ -50,6 +50,13 @@ class Forget(Message, frozen=True, tag="forget"):
 AnyMessage = Log | Metrics | Dropped | Watch | Forget
 
 
+class Lost(Message, frozen=True, tag="lost"):
+    """What the process tells: so many bytes of a guest's serial output were lost since it began."""
+
+    guest: str
+    bytes: int
+
+
 class Hello(msgspec.Struct, frozen=True):
     """What the process answers when it has begun: what its user has to be told, or why it cannot work."""
 

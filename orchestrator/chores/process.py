@@ -21,7 +21,7 @@ import msgspec
 
 from orchestrator.chores.counters import Counters
 from orchestrator.chores.desk import Desk, Settings
-from orchestrator.chores.messages import LARGEST, AnyMessage, Hello
+from orchestrator.chores.messages import LARGEST, AnyMessage, Hello, Lost
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.pool import SERVICE_CORE
 
@@ -90,6 +90,14 @@ def _greet(connection: socket.socket, hello: Hello) -> None:
 
 def _loop(connection: socket.socket, counters: Counters, desk: Desk) -> None:
     decoder = msgspec.msgpack.Decoder(AnyMessage)
+
+    def send(lost: Lost) -> bool:
+        try:
+            connection.send(msgspec.msgpack.encode(lost))
+        except OSError:  # it has not read for long, or is gone; what was lost is in the counters too
+            return False
+        return True
+
     connection.setblocking(False)
     ready = select.poll()
     ready.register(connection, select.POLLIN)
@@ -113,3 +121,4 @@ def _loop(connection: socket.socket, counters: Counters, desk: Desk) -> None:
                 break
         desk.work()
         counters.show(desk.counts())
+        desk.tell(send)

@@ -25,6 +25,7 @@ def describe_guest(domain: LiveDomain, cpu_seconds: float | None) -> dict[str, o
         "cpu_seconds": cpu_seconds,
         "pid": domain.pid,
         "uuid": domain.uuid,
+        "serial_lost": 0,
     }
 
 

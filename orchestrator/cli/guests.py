@@ -61,6 +61,10 @@ def ps(
         [column.upper().replace("_SECONDS", "-S") for column in columns],
         ([cell(guest[column]) for column in columns] for guest in guests),
     )
+    for guest in guests:
+        if guest["serial_lost"]:
+            lost = f"{guest['serial_lost']} bytes of its serial output could not be kept"
+            typer.echo(f"{guest['name']}: {lost}", err=True)
 
 
 def _rows(connect: str | None, policy: Path | None, user: str | None, socket: Path | None) -> list[Any]:

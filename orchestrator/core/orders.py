@@ -34,6 +34,7 @@ class Happening(StrEnum):
     RESIZED = "shared pool resized"
     POLICY = "policy changed"
     DRIFT = "drift"
+    OUTPUT_LOST = "output lost"
     RESEATED = "has these cores"
     DONE = "done"
     UNDONE = "undone"

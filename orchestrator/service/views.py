@@ -17,7 +17,10 @@ NANOSECONDS = 1_000_000_000
 
 
 class GuestView(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest as `ps` shows it. `cores` are those it holds now; `pid` is None while there is no process."""
+    """A guest as `ps` shows it. `cores` are those it holds now; `pid` is None while there is no process.
+
+    `serial_lost` is how many bytes of what guests of this name printed since the daemon began could not be kept.
+    """
 
     name: str
     owner: str
@@ -31,6 +34,7 @@ class GuestView(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float | None = None
     pid: int | None = None
     uuid: str | None = None
+    serial_lost: int = 0
 
 
 class GuestDetails(GuestView, frozen=True, kw_only=True):
@@ -235,6 +239,7 @@ def _row(guest: RunningGuest, state: str, cores: tuple[int, ...]) -> dict[str, A
         "cpu_seconds": round(guest.cpu_seconds, 2) if lives else None,
         "pid": guest.pid,
         "uuid": domain.uuid,
+        "serial_lost": guest.serial_lost,
     }
 
 

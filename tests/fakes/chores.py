@@ -10,12 +10,16 @@ from orchestrator.core.health import ChoresHealth
 
 
 class FakeChores:
-    """`events` and `samples` are the two logs, `watched` guests with path and limit; a queue of `most` records."""
+    """`events` and `samples` are the two logs, `watched` guests with path and limit; a queue of `most` records.
+
+    `losses` is how many bytes of each guest's serial output could not be kept.
+    """
 
     def __init__(self, most: int = 1000) -> None:
         self.events: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
         self.watched: dict[str, tuple[str, int]] = {}
+        self.losses: dict[str, int] = {}
         self.stalled = False
         self._most = most
         self._queue: list[tuple[str, dict[str, Any]]] = []
@@ -33,6 +37,9 @@ class FakeChores:
 
     def forget_serial(self, guest: str) -> None:
         self.watched.pop(guest, None)
+
+    def serial_lost(self, guest: str) -> int:
+        return self.losses.get(guest, 0)
 
     def flush(self) -> None:
         if self.stalled:
@@ -54,7 +61,7 @@ class FakeChores:
             durable=self._sent,
             lost=0,
             serial_bytes=0,
-            serial_lost=0,
+            serial_lost=sum(self.losses.values()),
             alive=True,
             trouble="",
         )

@@ -227,6 +227,22 @@ def test_the_limit_holds_while_a_guest_prints_fifty_megabytes(source: Path, tmp_
     assert all(len(line) == 15 for line in lines)
 
 
+def test_what_is_lost_is_counted_for_each_guest(source: Path, tmp_path: Path) -> None:
+    other = source.with_name("other.log")
+    with chores(tmp_path) as process:
+        client = process.client
+        prints(source, text(5 * LIMIT))
+        prints(other, text(LIMIT))
+        client.watch_serial("web", str(source), LIMIT)
+        client.watch_serial("other", str(other), LIMIT)
+        until(lambda: client.health().serial_bytes == 2 * LIMIT)
+        until(lambda: client.serial_lost("web") == 4 * LIMIT)
+        prints(source, text(3 * LIMIT))
+        until(lambda: client.serial_lost("web") == 6 * LIMIT)
+        assert client.health().serial_lost == 6 * LIMIT
+        assert client.serial_lost("other") == client.serial_lost("never seen") == 0
+
+
 def test_a_guest_that_is_forgotten_is_followed_to_that_moment_and_no_further(source: Path, tmp_path: Path) -> None:
     with chores(tmp_path, poll=60_000_000_000) as process:
         client = process.client

@@ -27,10 +27,12 @@ Act = Callable[[FakeHost], object]
 
 @dataclass
 class Diary:
-    """What the engine wants written down: names begun, and how each ended."""
+    """What the engine wants written down: names begun, and how each ended; `losses` are bytes of serial output."""
 
     begun: list[str] = field(default_factory=list)
     endings: list[tuple[str, str, str]] = field(default_factory=list)
+    losses: dict[str, int] = field(default_factory=dict)
+    told: list[Notice] = field(default_factory=list)
 
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
         pass
@@ -42,13 +44,16 @@ class Diary:
         self.endings.append((domain.spec.name, how, kind))
 
     def tell(self, notice: Notice) -> None:
-        pass
+        self.told.append(notice)
 
     def moved(self, domain: Domain) -> None:
         pass
 
     def limit_serial(self, limit: int) -> None:
         pass
+
+    def serial_lost(self, guest: str) -> int:
+        return self.losses.get(guest, 0)
 
     def keep_accounts(self, texts: Mapping[str, str]) -> None:
         pass

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.core.orders import Happening
 from orchestrator.engine import Engine, RunningGuest
 from orchestrator.errors import FailedError
 from orchestrator.ports import DomainEvent, DomainEventKind
 from orchestrator.together import all_or_first_failure
 from tests.fakes.engine import engine_on, going, guest
 from tests.fakes.host import Astray, FakeHost, Faults
+from tests.unit.lifecycle_world import Stage, play, stage
 
 
 def watched(host: FakeHost, act: Callable[[Engine, RunningGuest], None], name: str = "beat") -> RunningGuest:
@@ -210,3 +212,16 @@ def test_all_acts_come_to_their_ends_before_the_first_failure_is_raised() -> Non
         asyncio.run(all_or_first_failure([act("bad first", 3), act("bad sooner", 0), act("slow", 9)]))
     assert done == ["slow"]
     asyncio.run(all_or_first_failure([]))
+
+
+def test_lost_output_is_told_when_it_begins_and_when_it_has_doubled_for_each_guest() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest("beat"), guest("other"))
+        for lost in (0, 1000, 1001, 1023, 1024, 5000):
+            scene.diary.losses["beat"] = lost
+            scene.engine.look()
+
+    played = play(stage(), story)
+    told = [notice for notice in played.diary.told if notice.what is Happening.OUTPUT_LOST]
+    assert [(notice.guest, notice.why.split()[0]) for notice in told] == [("beat", n) for n in ("1000", "1024", "5000")]
+    assert {name: each.serial_lost for name, each in played.engine.guests.items()} == {"beat": 5000, "other": 0}

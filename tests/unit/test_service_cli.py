@@ -235,3 +235,16 @@ def test_a_policy_run_says_what_could_not_be_had_and_ends_with_its_code(
     code, out, err = terminal("policy", "run", path)
     assert (code, out) == (3, f"policy run {path}: 1 started, 1 failed; 2 guests wanted\n")
     assert err.startswith("nothing was started: db: ")
+
+
+def test_lost_serial_output_stands_beside_the_table_and_in_show(terminal: Terminal) -> None:
+    terminal.says("start", *terminal.write("web", "quiet"))
+
+    async def lose() -> None:
+        terminal.daemon.engine.guests["web"].serial_lost = 4096
+
+    terminal.have(lose)
+    code, out, err = terminal("ps")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err == "web: 4096 bytes of its serial output could not be kept\n"
+    assert [terminal.json("show", name)["serial_lost"] for name in ("web", "quiet")] == [4096, 0]
