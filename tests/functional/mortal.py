@@ -6,7 +6,7 @@ a host without a pool core guests have core 1, as in `orchestrator bench handove
 
 Commands come on stdin, a line each: ``fork DEFINITION...`` makes a scheduler that takes over what runs, and starts two
 guests of each of these; it tells in a line of JSON what it found and has, and waits for SIGUSR1. From then on it tells
-which guests are gone. Its own end is told as ``gone``.
+which guests are gone, and what becomes of libvirt. Its own end is told as ``gone``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from orchestrator.host.writer_lock import WriterLock
 from orchestrator.launch import Launcher
 from orchestrator.recorder import Recorder
 from orchestrator.wiring.definitions import accelerator_for, load_guests, to_run
-from orchestrator.wiring.guests import EMBED, build_launcher, open_hypervisor
+from orchestrator.wiring.guests import build_launcher, open_hypervisor
 from orchestrator.wiring.site import load_policy, load_topology
 from tests.fakes.chores import FakeChores
 
@@ -57,9 +57,12 @@ def say(told: object) -> None:
 @contextlib.asynccontextmanager
 async def launching(policy: Policy) -> AsyncIterator[Launcher]:
     """Give a launcher on this host's pool, or on core 1 where there is none."""
-    async with open_hypervisor(EMBED) as opened:
+    connect = policy.hypervisor.connect
+    async with open_hypervisor(connect, lambda line: say({"what": "libvirt", "line": line})) as opened:
         topology = load_topology(policy)
-        launcher = build_launcher(topology, opened, EMBED)
+        launcher = build_launcher(topology, opened, connect)
+        # A bound has libvirt's daemon raise a limit of QEMU's, which a container's root may not.
+        launcher = replace(launcher, bounds_memory=False)
         if may_lend(topology):
             host = lend(Host(topology, opened, launcher.processes))
             launcher = replace(launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class Mortals:
-    """Schedulers that are killed, see `mortal`."""
+    """Schedulers that are killed, see `mortal`; `within` is a command that runs the one that is given to it."""
 
-    def __init__(self, policy: Path, variables: Mapping[str, str]) -> None:
+    def __init__(self, policy: Path, variables: Mapping[str, str], within: Sequence[str] = ()) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.functional.mortal", str(policy)],
+            [*within, sys.executable, "-m", "tests.functional.mortal", str(policy)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -27,6 +27,11 @@ class Mortals:
             env={**os.environ, "LIBVIRT_LOG_OUTPUTS": "3:file:/dev/null", **variables},
         )
         assert self.told() == "ready"
+
+    @property
+    def pid(self) -> int:
+        """Return the process that forks them."""
+        return self._server.pid
 
     def begin(self, *definitions: str) -> Any:
         """Start a scheduler; return what it found when it has taken over what runs, and has started these."""
