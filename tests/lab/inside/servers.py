@@ -52,15 +52,15 @@ class Serve:
 class Servers:
     """Starts daemons, and ends what is left of them and of guests."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, policy: str = POLICY) -> None:
         self._directory = directory
-        self._arguments = arguments
+        self._arguments = ("--policy", policy, *arguments)
         self._started: list[Serve] = []
 
     def start(self) -> Serve:
         log = self._directory / f"serve-{len(self._started)}.log"
         with log.open("w") as file:
-            arguments = [ORCHESTRATOR, "serve", "--policy", POLICY, *self._arguments]
+            arguments = [ORCHESTRATOR, "serve", *self._arguments]
             started = subprocess.Popen(arguments, stderr=file, text=True, cwd=ROOT)
         serve = Serve(started, log)
         self._started.append(serve)
@@ -69,7 +69,7 @@ class Servers:
 
     def fails(self) -> tuple[int, list[str]]:
         """Start one that does not come up; return its exit code and what it has told."""
-        arguments = [ORCHESTRATOR, "serve", "--policy", "policies/lab.toml"]
+        arguments = [ORCHESTRATOR, "serve", *self._arguments]
         done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
         return done.returncode, done.stderr.splitlines()
 
