@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from orchestrator import rooms
 from orchestrator.chores.counters import Counters
 from orchestrator.chores.desk import Desk, Settings
 from orchestrator.chores.messages import LARGEST, AnyMessage, Hello, Lost
@@ -58,9 +59,8 @@ def serve(connection: socket.socket, counters: Counters, settings: Settings) -> 
 
 def settle(core: int = SERVICE_CORE) -> tuple[str, ...]:
     """Move this process to the service core, at ordinary priority; return what has to be told of that."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the scheduler's own may be a real-time one
     try:
-        os.sched_setaffinity(0, {core})
+        rooms.settle(core)
     except OSError as error:
         where = format_cpulist(os.sched_getaffinity(0))
         why = f"core {core} cannot be used ({error.strerror}); the chores run on {where} instead"

@@ -8,14 +8,22 @@ from typing import Annotated
 import typer
 
 from orchestrator import wiring
+from orchestrator.cli import noise, shield
 from orchestrator.cli.options import JsonFlag, PolicyFile, print_json, print_table
 
-app = typer.Typer(help="Look at this host.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Look at this host, and keep all else off its guests' cores.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@app.callback()
-def _group() -> None:
-    pass
+for name, command in (
+    ("shield", shield.shield),
+    ("unshield", shield.unshield),
+    ("status", shield.status),
+    ("kernel-args", shield.kernel_args),
+    ("noise", noise.noise),
+):
+    app.command(name)(command)
 
 
 @app.command()

@@ -84,3 +84,16 @@ def parse_cpumask(text: str) -> frozenset[int]:
     for place, digit in enumerate(reversed(digits)):
         cpus.update(4 * place + bit for bit in range(4) if int(digit, 16) >> bit & 1)
     return frozenset(cpus)
+
+
+def format_cpumask(cpus: Iterable[int]) -> str:
+    """Return a set of CPU numbers as a kernel CPU mask, in as many words as it needs; no CPU is ``00000000``.
+
+    The inverse of `parse_cpumask`. Growth: linear in the largest number.
+    """
+    bits = sum(1 << cpu for cpu in set(cpus))
+    words: list[str] = []
+    while bits or not words:
+        words.append(f"{bits & 0xFFFFFFFF:08x}")
+        bits >>= 32
+    return ",".join(reversed(words))

@@ -25,6 +25,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from orchestrator import rooms
 from orchestrator.core.files import HEADER_BYTES, GuestFile, image_size, image_trouble
 from orchestrator.core.model import DiskFormat
 from orchestrator.errors import HostError
@@ -267,6 +268,7 @@ def _unfit(descriptor: int) -> str:
 def _main(arguments: Sequence[str]) -> None:
     number, limit, cores = arguments
     if cores:
+        rooms.leave()
         with contextlib.suppress(OSError):  # it is slower elsewhere, not wrong
             os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     with socket.socket(fileno=int(number)) as connection:

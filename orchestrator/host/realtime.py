@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator import rooms
 from orchestrator.errors import HostError
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # mlockall(2)
@@ -23,8 +24,9 @@ MAIN_PRIORITY, OTHER_PRIORITY = 20, 10
 def pin_to(core: int) -> None:
     """Let every thread of this process run on this core only, and every thread and process that any of them makes.
 
-    HostError if the kernel does not let it.
+    On a host that is shielded it enters the shield first. HostError if the kernel does not let it.
     """
+    rooms.enter()
     try:
         for tid in _threads():
             os.sched_setaffinity(tid, {core})

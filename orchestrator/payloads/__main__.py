@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.core.pool import SERVICE_CORE
+from orchestrator import rooms
 from orchestrator.core.smaps import Share, shares
 from orchestrator.errors import OrchestratorError
 from orchestrator.payloads.service import Add, Answer, Check, Collect, Look, Order, Remove, failure
@@ -34,10 +34,9 @@ def main() -> int:
 
 
 def _settle() -> None:
-    """Move to the service core, where there is one that may be used, at ordinary priority: a scheduler starts us."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    """Move to the service core, where there is one that may be used."""
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, {SERVICE_CORE})
+        rooms.settle()
 
 
 def carry_out(store: PayloadStore, order: Order) -> Any:

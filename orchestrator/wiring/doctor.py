@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GIB, Architecture
+from orchestrator.core.shield_record import Phase
 from orchestrator.errors import OrchestratorError
 from orchestrator.host import cgroups, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
+from orchestrator.wiring import shield
 from orchestrator.wiring.site import load_topology
 
 if TYPE_CHECKING:
@@ -48,9 +50,35 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield prerequisites.cgroups()
     yield _memory_bound(policy.hypervisor.connect)
     yield prerequisites.isolation(topology.pool.cores, topology.isolated, topology.nohz_full, pool)
+    if topology.pool:
+        yield from _kept_off(policy)
     yield prerequisites.huge_pages()
     yield prerequisites.memory(GIB)
     yield prerequisites.real_root()
+
+
+def _kept_off(policy: Policy) -> Iterator[Finding]:
+    """Say what keeps everything else off the pool: from the boot on, and since the host was shielded."""
+    wanted = shield.kernel_arguments(policy)
+    lacking = [str(argument) for argument, booted in wanted if not booted]
+    if lacking:
+        found, mend = f"booted without {' '.join(lacking)}", "boot with what `orchestrator host kernel-args` prints"
+        yield Finding("kernel arguments", Level.NOTE, found, mend)
+    else:
+        yield Finding("kernel arguments", Level.OK, f"booted with {' '.join(str(each) for each, _ in wanted)}")
+    try:
+        status = shield.status(policy)
+    except OrchestratorError as error:
+        yield Finding("shield", Level.NOTE, str(error))
+        return
+    raise_it = "orchestrator host shield"
+    if status.record is None:
+        yield Finding("shield", Level.NOTE, "none: other programs and interrupts may use the pool", raise_it)
+    elif status.missing or status.record.phase is not Phase.SHIELDED:
+        yield Finding("shield", Level.NOTE, f"{status.record.phase}, {len(status.missing)} settings differ", raise_it)
+    else:
+        rest = format_cpulist(status.record.division.rest)
+        yield Finding("shield", Level.OK, f"everything else is kept to core {rest}")
 
 
 def _memory_bound(connect: str) -> Finding:

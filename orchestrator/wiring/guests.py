@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.core.pool import SERVICE_CORE
+from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.errors import RefusedError
 from orchestrator.wiring.site import embedded_root, guest_directories
 
@@ -37,7 +37,8 @@ async def open_hypervisor(
 
     `tell` is given a line when it goes away, and when it is back.
     """
-    from orchestrator.host import embed, places, processes
+    from orchestrator import rooms
+    from orchestrator.host import embed, places, processes, realtime
 
     uri = connect
     if connect == EMBED:
@@ -50,6 +51,8 @@ async def open_hypervisor(
             raise RefusedError(f"process {busy} runs guests here already; end it, or wait until it is done")
         uri = f"qemu:///embed?root={root}"
         processes.become_subreaper()
+        if rooms.enter():  # guests begin as children of this process, which itself has nothing to do on the pool
+            realtime.pin_to(SCHEDULER_CORE)
     from orchestrator.host.hypervisor import LibvirtHypervisor
 
     reaping = asyncio.create_task(_reap_now_and_then())

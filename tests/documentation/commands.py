@@ -32,7 +32,8 @@ ELSEWHERE = {
 BEFORE = r"orchestrator (?:doctor|host topology|xml|audit xml|simulate|payload|policy|bench (?:place|tick))\b"
 GUESTS = (
     r"orchestrator (?:run|serve|start|stop|pause|resume|restart|move|resize|kill|rm|ps|show|explain|inspect|debug|cores"
-    r"|events|logs|console|save|restore|clone|gc|audit pins|lab run|host cores|saved|snapshot|template)\b"
+    r"|events|logs|console|save|restore|clone|gc|audit pins|lab run|saved|snapshot|template"
+    r"|host (?:cores|noise|kernel-args|shield|status|unshield))\b"
 )
 RULES = (
     (Where.BOTH, r"PATH=\S+|truncate\b.*|cat > \S+ <<.*"),
