@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.core.charge import Charge
 from orchestrator.core.files import disk_key
 from orchestrator.core.inspection import Inspection, Look
-from orchestrator.core.model import disk_target
+from orchestrator.core.model import Size, disk_target
 from orchestrator.core.payloads import MappedPayload
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
@@ -256,6 +256,12 @@ class Launcher:
             # libvirt itself names those of the firmware
             if path not in ours and not node.startswith("libvirt-pflash"):
                 raise FailedError(f"{guest.name}: stopped, an image of its disks leads to another file ({path[:200]})")
+        grown = sum(size for path, size in (await guest.monitor.disks()).items() if path in ours)
+        if grown > domain.disk:
+            raise FailedError(
+                f"{guest.name}: stopped, its disks have {Size(grown)} now, and it was let in with {Size(domain.disk)}; "
+                "`orchestrator start` has them counted anew"
+            )
 
     def _strays(self, guest: RunningGuest) -> Sequence[Stray]:
         placement, threads = guest.domain.placement, self._threads(guest)

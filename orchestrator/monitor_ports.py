@@ -47,6 +47,9 @@ class Monitor(Protocol):
     async def images(self) -> Mapping[str, str]:
         """Return the files that QEMU has opened as disks, each by its node's name."""
 
+    async def disks(self) -> Mapping[str, int]:
+        """Return the size in bytes of each disk that can be written to, by the path of its image."""
+
     async def machine(self) -> Machine:
         """Ask what QEMU this is, and which machine it is."""
 

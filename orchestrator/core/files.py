@@ -14,6 +14,8 @@ _BOOT_KEYS = ("payload", "kernel", "initrd", "firmware")
 _QCOW2 = b"QFI\xfb"
 _DATA_FILE = 1 << 2  # of the incompatible features, docs/interop/qcow2.txt of QEMU
 
+_SECTOR = 512
+
 HEADER_BYTES = 80
 """How much of an image `image_trouble` and `image_size` have to see."""
 
@@ -71,8 +73,8 @@ def image_trouble(header: bytes, form: DiskFormat | None) -> str:
 
 
 def image_size(header: bytes, form: DiskFormat, length: int) -> int:
-    """Return the size of the disk in an image of `length` bytes."""
-    return _number(header, 24, 8) if form is DiskFormat.QCOW2 else length
+    """Return the size of the disk in an image of `length` bytes; QEMU counts in sectors, the last one too."""
+    return _number(header, 24, 8) if form is DiskFormat.QCOW2 else -(-length // _SECTOR) * _SECTOR
 
 
 def _number(header: bytes, start: int, width: int) -> int:

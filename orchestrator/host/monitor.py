@@ -74,8 +74,15 @@ class QmpMonitor:
 
         Formats are nodes too, above those of their files.
         """
-        nodes = cast(list[dict[str, Any]], await self._ask("query-named-block-nodes"))
-        return {node["node-name"]: node["file"] for node in nodes if node["drv"] not in _FORMATS}
+        return {node["node-name"]: node["file"] for node in await self._nodes() if node["drv"] not in _FORMATS}
+
+    async def disks(self) -> Mapping[str, int]:
+        """Ask ``query-named-block-nodes`` how large the disks are in the images that are open for writing."""
+        writable = [node for node in await self._nodes() if node["drv"] in _FORMATS and not node["ro"]]
+        return {node["file"]: node["image"]["virtual-size"] for node in writable}
+
+    async def _nodes(self) -> list[dict[str, Any]]:
+        return cast(list[dict[str, Any]], await self._ask("query-named-block-nodes"))
 
     async def machine(self) -> Machine:
         """Ask ``query-version``, and the machine object for its type."""

@@ -62,6 +62,7 @@ def fake_guest() -> FakeDomain:
         },
         roles=ThreadRoles({0: 1010, 1: 1011}, {"one": 1051}),
         images={"libvirt-1-storage": "/srv/disk", "#block012": "/srv/data"},
+        disks={"/srv/disk": 1 << 20},
         pid=1000,
     )
 
@@ -167,14 +168,15 @@ def test_it_tells_which_thread_is_which(side: Side) -> None:
 
 
 def test_it_tells_which_files_are_disks_also_those_to_which_an_image_leads(side: Side) -> None:
-    async def story() -> Mapping[str, str]:
+    async def story() -> tuple[Mapping[str, str], Mapping[str, int]]:
         monitor = await side.monitors.connect(side.socket)
         try:
-            return await monitor.images()
+            return await monitor.images(), await monitor.disks()
         finally:
             await monitor.close()
 
-    images = asyncio.run(story())
+    images, disks = asyncio.run(story())
+    assert disks == {f"{side.directory}/disk": 1 << 20}
     assert sorted(images.values()) == [f"{side.directory}/data", f"{side.directory}/disk"]
     assert images["libvirt-1-storage"] == f"{side.directory}/disk"
 

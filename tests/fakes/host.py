@@ -31,13 +31,15 @@ class Astray:
 class Faults:
     """What goes wrong, each by the names of the guests that it befalls.
 
-    `leads_to` has the file to which an image of the guest's disks leads, `start_seconds` is how long a start takes;
+    `leads_to` has the file to which an image of the guest's disks leads, `grown` the bytes that its first disk has by
+    the time its QEMU opens it, `start_seconds` is how long a start takes;
     `astray` holds from the start, `astray_once_running` from when the guest was continued; `hidden_vcpus` are guests
     whose QEMU denies having vCPU 0; `deaf` ones never answer when they are to stop.
     """
 
     prepare: Collection[str] = ()
     leads_to: Mapping[str, str] = field(default_factory=dict)
+    grown: Mapping[str, int] = field(default_factory=dict)
     start: Collection[str] = ()
     start_seconds: Mapping[str, float] = field(default_factory=dict)
     no_process: Collection[str] = ()
@@ -74,6 +76,7 @@ class FakeDomain:
     ran: float = 0.0
     since: float | None = None
     images: dict[str, str] = field(default_factory=dict)
+    disks: dict[str, int] = field(default_factory=dict)
     most_vcpus: int = 1
     content: bytes = b"fresh"
     incoming: bool = False

@@ -33,6 +33,8 @@ class FakeHypervisor:
             raise FailedError(f"the guest does not start: {domain.name} was told to fail")
         if domain.name in self._host.faults.leads_to:
             domain.images["#block012"] = self._host.faults.leads_to[domain.name]
+        if domain.name in self._host.faults.grown:
+            domain.disks[domain.images["libvirt-1-storage"]] = self._host.faults.grown[domain.name]
         self._host.domains[domain.uuid] = domain
         self._host.trace.append(f"start paused {domain.name}")
 

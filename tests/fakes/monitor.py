@@ -52,6 +52,10 @@ class FakeMonitor:
         self._ask("images of")
         return self._domain.images
 
+    async def disks(self) -> Mapping[str, int]:
+        self._ask("disks of")
+        return self._domain.disks
+
     async def machine(self) -> Machine:
         self._ask("machine of")
         return Machine("7.2.22", "pc-i440fx-7.2")

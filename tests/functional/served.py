@@ -10,15 +10,18 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lxml import etree
 
 from orchestrator.core.discovery import discover
+from orchestrator.core.files import HEADER_BYTES, image_size
+from orchestrator.core.model import DiskFormat
 from orchestrator.core.orders import Notice
 from orchestrator.core.policy import Policy
+from orchestrator.core.xml.elements import Element
 from orchestrator.core.xml.metadata import NAMESPACE
 from orchestrator.engine import Engine
 from orchestrator.host.guest_files import GuestDirectories
@@ -64,6 +67,7 @@ class ReadingHypervisor(FakeHypervisor):
         paths += [source.get("file") for source in root.iterfind("devices/disk//source")]
         self.read[name] = {path: _content(path) for path in paths}
         await super().start_paused(xml)
+        self._host.named(name).disks = {path: _size(path, form) for path, form in _writable(root)}  # type: ignore[union-attr]  # it was just started
         self.owners[name] = str(root.findtext(f"metadata/{{{NAMESPACE}}}guest/{{{NAMESPACE}}}owner"))
         self.look("start", self)
 
@@ -74,6 +78,19 @@ class ReadingHypervisor(FakeHypervisor):
             self.owners.pop(name, None)
             self.look("end", self)
         return removed
+
+
+def _writable(domain: Element) -> Iterator[tuple[str, DiskFormat]]:
+    """Yield the image of each disk that may be written to, and its format."""
+    for disk in domain.iterfind("devices/disk"):
+        if disk.find("readonly") is None:
+            yield str(disk.find("source").get("file")), DiskFormat(disk.find("driver").get("type"))
+
+
+def _size(path: str, form: DiskFormat) -> int:
+    """Return the size of the disk in an image, as QEMU has it once it has opened that."""
+    with Path(path).open("rb") as image:
+        return image_size(image.read(HEADER_BYTES), form, Path(path).stat().st_size)
 
 
 def _content(path: str) -> bytes:

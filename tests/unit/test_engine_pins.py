@@ -66,6 +66,16 @@ def test_an_image_that_leads_to_another_file_ends_the_guest_before_it_runs(path:
     started(FakeHost(host.faults), guest(disks=DISKS))
 
 
+def test_disks_that_have_grown_since_they_were_counted_end_the_guest_before_it_runs() -> None:
+    host = FakeHost(Faults(grown={"beat": 3 << 20}))
+    told = "beat: stopped, its disks have 3 MiB now, and it was let in with 2 MiB; `orchestrator start` has them"
+    with pytest.raises(FailedError, match=told):
+        started(host, replace(pinned(), disk=2 << 20))
+    assert host.domains == {}
+    assert "continue beat" not in host.trace
+    started(FakeHost(host.faults), replace(pinned(), disk=3 << 20))
+
+
 def test_a_pin_has_a_name_at_which_no_option_ends() -> None:
     names = {file.key: file.pin for file in guest_files(pinned().spec)}
     assert names == {
@@ -92,4 +102,4 @@ def test_an_image_that_names_other_files_is_known_by_its_header() -> None:
     assert image_trouble(header(features=4), qcow2).startswith("keeps its data in another file")
     assert image_trouble(header()[:-1], qcow2) == image_trouble(bytes(80), qcow2) == "is not in the format qcow2"
     assert image_trouble(header(backing=1), DiskFormat.RAW) == image_trouble(b"", None) == ""
-    assert (image_size(header(), qcow2, 512), image_size(header(), DiskFormat.RAW, 512)) == (1 << 20, 512)
+    assert (image_size(header(), qcow2, 512), image_size(header(), DiskFormat.RAW, 513)) == (1 << 20, 1024)
