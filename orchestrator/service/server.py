@@ -63,6 +63,9 @@ async def serving(
     finally:
         _forget(path)
         if listening is not None:
+            # asyncio leaves a connection open that was accepted in the round of its loop in which the server is closed.
+            asyncio.get_running_loop().remove_reader(listener)
+            await asyncio.sleep(0)
             listening.close()
         await runner.cleanup()
         listener.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownErro
 from orchestrator.service.client import Client
 from orchestrator.service.server import serving
 from orchestrator.wiring import client as wired
-from tests.unit.service_daemon import daemon_on, run
+from tests.unit.service_daemon import ALICE, daemon_on, run
 
 
 def test_anybody_may_connect_and_nothing_is_left_at_the_end(tmp_path: Path) -> None:
@@ -49,6 +50,24 @@ def test_a_socket_on_which_another_daemon_listens_is_left_to_it(tmp_path: Path) 
             assert await daemon.client.guests() == []
 
     run(story)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+def test_who_connects_as_it_ends_is_hung_up_on(tmp_path: Path, rounds: int) -> None:
+    """However far the loop has got with a connection: it is left open by nobody, which would be told of here."""
+
+    async def story() -> None:
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(60)
+            async with serving(web.Application(), tmp_path / "socket", peer=lambda _: ALICE):
+                caller.connect(str(tmp_path / "socket"))
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(caller.recv, 1) == b""
+
+    run(story)
+    gc.collect()
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
