@@ -21,12 +21,13 @@ from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import GuestSpec, Mode
 from orchestrator.core.orders import Notice
+from orchestrator.core.overview import Survey
 from orchestrator.core.placement import Reason, Refusal
 from orchestrator.core.plan import MoveGuest, PauseGuest, Plan, ResizeGuest, ResumeGuest, StopGuest
 from orchestrator.core.policy import Policy
 from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
-from orchestrator.core.topology import Topology
+from orchestrator.core.topology import Topology, require_pool
 from orchestrator.driver import Driver, first_of
 from orchestrator.errors import HostError, RefusedError, UsageError
 from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
@@ -231,6 +232,11 @@ class Engine:
         """Return who holds each core that is held."""
         return {core: hold.holder for hold in self._scheduler.locks().holds for core in hold.cores}
 
+    def survey(self) -> Survey:
+        """Return the present state, to be shown. Growth: n log n in the guests."""
+        now = self._driver.now()
+        return Survey(self._scheduler.snapshot(now), self._scheduler.waits(now), self._scheduler.locks().holds)
+
     def look(self) -> None:
         """Read from the kernel where each running guest's threads are, and from its serial log what it said."""
         for guest in list(self.guests.values()):
@@ -308,13 +314,3 @@ class Engine:
             else:
                 await first_of(stirred, driver.clock.sleep((event - driver.now()) / NANOSECONDS))
             driver.raise_defect()
-
-
-def require_pool(topology: Topology) -> None:
-    """Raise HostError if this host has no core that a guest may have."""
-    if not topology.pool:
-        raise HostError(
-            f"this host has no pool core: guests need cores beside 0 (scheduler) and 1 (service), and of its "
-            f"{len(topology.cpus)} online cores all are reserved; "
-            "`orchestrator lab run -- COMMAND` gives you a host with six"
-        )

@@ -109,6 +109,9 @@ class Processes(Protocol):
     def threads(self, pid: int) -> Sequence[Thread]:
         """Return all threads of a process; empty if it has gone."""
 
+    def memory(self, pid: int) -> int:
+        """Return how many bytes of a process are in memory, shared pages too; 0 if it has gone."""
+
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""
 

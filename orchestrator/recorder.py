@@ -14,13 +14,17 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.core.cpulist import format_cpulist
-from orchestrator.core.orders import Notice
+from orchestrator.core.model import Mode
+from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.xml.domain import Domain
 from orchestrator.errors import OrchestratorError
 from orchestrator.ports import Chores, Ending, Journal, Store, StoredGuest
 
 NOT_REMEMBERED = "not remembered"
 """What the event log calls a write that the store has refused."""
+
+_MOST_KNOWN = 10_000
+"""Of how many guests that have ended the log still says whose they were."""
 
 
 class Records(Protocol):
@@ -92,6 +96,7 @@ class Recorder:
         self._wall = wall
         self._serial_limit = serial_limit
         self._serials: dict[str, str] = {}
+        self._known: dict[str, tuple[str, bool]] = {}  # whose it is, and whether it takes turns
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
 
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -102,6 +107,9 @@ class Recorder:
     def began(self, domain: Domain) -> None:
         """Remember a guest, and have its serial port's output kept."""
         self._serials[domain.spec.name] = domain.serial_log
+        if len(self._known) > len(self._serials) + _MOST_KNOWN:
+            self._known = {name: self._known[name] for name in self._serials if name in self._known}
+        self._known[domain.spec.name] = (domain.owner, domain.spec.mode is Mode.SHARED)
         self._chores.watch_serial(domain.spec.name, domain.serial_log, self._serial_limit)
         self._write(self._store.put, self._stored(domain))
 
@@ -118,9 +126,28 @@ class Recorder:
         self._write(self._store.remove, name, ending)
 
     def tell(self, notice: Notice) -> None:
-        """Put what the scheduler tells into the event log."""
-        record = {"at": self._wall(), "what": notice.what, "guest": notice.guest, "cores": list(notice.cores)}
-        self._chores.log(record | ({"why": notice.why} if notice.why else {}))
+        """Put what the scheduler tells into the event log, as `core.chronicle` reads it; lengths in nanoseconds."""
+        what = notice.what
+        record = {"at": self._wall(), "what": what, "guest": notice.guest, "cores": notice.cores}
+        if what is Happening.TURN_ENDED:
+            record["lasted"] = notice.at - notice.since
+        elif notice.guest:
+            record["owner"], shared = self._known.get(notice.guest, ("", False))
+            if what is Happening.TURN_BEGAN:
+                record["shared"] = shared
+                if notice.latest:
+                    record["waited"], record["bound"] = notice.at - notice.since, notice.latest - notice.since
+        if notice.why:
+            record["why"] = notice.why
+        self._chores.log(record)
+
+    def note(self, what: str, why: str = "") -> None:
+        """Put something into the event log that no guest has to do with."""
+        self._chores.log({"at": self._wall(), "what": what, "why": why})
+
+    def sample(self, sample: Mapping[str, Any]) -> None:
+        """Put figures of this moment into the log of metrics."""
+        self._chores.metrics({"at": self._wall(), **sample})
 
     def limit_serial(self, limit: int) -> None:
         """Keep so many bytes of what each guest's serial port prints, of those that are there too."""

@@ -98,6 +98,9 @@ class _Renumbered:
             for thread in self.inner.threads(pid)
         )
 
+    def memory(self, pid: int) -> int:
+        return self.inner.memory(pid)
+
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         _require_the_one(cores)
         self.inner.pin(tid, frozenset({SERVICE_CORE}))

@@ -26,6 +26,7 @@ from orchestrator.cli import (
     payload,
     policy,
     remote,
+    report,
     serve,
     simulate,
 )
@@ -58,6 +59,7 @@ for name, command in (
     ("debug", inspect.debug),
     ("cores", guests.cores),
     ("events", remote.events),
+    ("report", report.report),
     ("logs", guests.logs),
     ("console", guests.console),
     ("xml", guests.xml),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE, Pool
+from orchestrator.errors import HostError
 
 
 class Role(StrEnum):
@@ -187,3 +188,13 @@ def _describe_cpu(cpu: Cpu) -> dict[str, object]:
         "role": cpu.role.value,
     }
     return described | ({"reason": cpu.reason} if cpu.reason else {})
+
+
+def require_pool(topology: Topology) -> None:
+    """Raise HostError if this host has no core that a guest may have."""
+    if not topology.pool:
+        raise HostError(
+            f"this host has no pool core: guests need cores beside 0 (scheduler) and 1 (service), and of its "
+            f"{len(topology.cpus)} online cores all are reserved; "
+            "`orchestrator lab run -- COMMAND` gives you a host with six"
+        )

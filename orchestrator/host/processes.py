@@ -16,6 +16,7 @@ from orchestrator.errors import FailedError
 from orchestrator.ports import Thread
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -59,6 +60,13 @@ class ProcFs:
         except OSError:
             return ()
         return tuple(thread for tid in tids if (thread := self._thread(pid, tid)) is not None)
+
+    def memory(self, pid: int) -> int:
+        """Return the resident bytes of a process: the second field of ``statm`` (proc(5)), in pages."""
+        try:
+            return int((self._root / str(pid) / "statm").read_text().split()[1]) * _PAGE
+        except (OSError, IndexError):
+            return 0
 
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""

@@ -31,6 +31,7 @@ from orchestrator.service.messages import (
     encode_error,
 )
 from orchestrator.service.openapi import description
+from orchestrator.service.overview import OverviewDesk
 from orchestrator.service.payload_api import payload_handlers
 from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.routes import ROUTES, Cores, Guests
@@ -55,6 +56,7 @@ class Desks:
     policies: PolicyDesk
     serials: SerialDesk
     states: StateDesk
+    overview: OverviewDesk
 
 
 class Api:
@@ -73,6 +75,7 @@ class Api:
         self._desk = desk
         self._door = door
         self._policies, self._serials, self._states = desks.policies, desks.serials, desks.states
+        self._overviews = desks.overview
         self._log = log
         self._version = version
         self._peer = peer
@@ -95,6 +98,7 @@ class Api:
             "guest": self._guest,
             "explain": self._explain,
             "cores": self._cores,
+            "overview": self._overview,
             "events": self._events,
             "log": self._read_log,
             "console": self._console,
@@ -166,6 +170,9 @@ class Api:
 
     async def _cores(self, request: web.Request) -> web.StreamResponse:
         return _json(Cores(self._desk.cores(_caller(request))))
+
+    async def _overview(self, request: web.Request) -> web.StreamResponse:
+        return _json(self._overviews.overview(_caller(request)))
 
     async def _openapi(self, _request: web.Request) -> web.StreamResponse:
         return _json(description(self._version))

@@ -83,6 +83,10 @@ class Client:
         """Return the cores of the host."""
         return (await self._ask("GET", "cores"))["cores"]
 
+    async def overview(self) -> Any:
+        """Return how cores, guests and users stand, in figures."""
+        return await self._ask("GET", "overview")
+
     async def act(self, what: str, name: str) -> None:
         """Stop, kill, pause, resume or restart a guest."""
         await self._ask("POST", f"{_path(name)}/{what}", b"")

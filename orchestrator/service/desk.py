@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from orchestrator.core.desired import Present
 from orchestrator.core.lifecycle import State
-from orchestrator.core.orders import Happening, Notice
+from orchestrator.core.orders import Notice
+from orchestrator.core.tally import Tallies
 from orchestrator.engine import Engine, Guest, RunningGuest
 from orchestrator.errors import OrchestratorError, OutcomeUnknownError, RefusedError, UsageError
 from orchestrator.ports import Clock
 from orchestrator.reconcile import present
 from orchestrator.service.callers import Peer
-from orchestrator.service.events import Events, Waited
+from orchestrator.service.events import Events, waited
 from orchestrator.service.inside_desk import InsideDesk
 from orchestrator.service.messages import (
     ACT_LIMIT,
@@ -65,13 +66,15 @@ class Desk:
         self._limit = limit
         self._starting: dict[str, Guest] = {}
         self._acts: set[asyncio.Task[Any]] = set()
+        self.tallies = Tallies()
         self.inside = InsideDesk(engine, self._living, self.carry_out)
         self.payloads = PayloadDesk(engine.payloads, self._payload_uses, definitions.payload_quota)
 
     def note(self, notice: Notice) -> None:
-        """Make an event of what the engine tells."""
+        """Make an event of what the engine tells, and count it."""
         owner = self.owner_of(notice.guest) or ""
-        self.events.add(notice.what, notice.guest, owner, notice.cores, notice.why, _waited(notice))
+        self.events.add(notice.what, notice.guest, owner, notice.cores, notice.why, waited(notice))
+        self.tallies.take(notice)
 
     # What is shown.
 
@@ -310,11 +313,3 @@ class Desk:
 
 Act = Callable[[Peer, str], Awaitable[None]]
 """Something that is done to one guest."""
-
-
-def _waited(notice: Notice) -> Waited | None:
-    """Say how long a shared guest had waited for a turn that began."""
-    if notice.what is not Happening.TURN_BEGAN or not notice.latest:
-        return None
-    seconds, bound = (round((end - notice.since) / NANOSECONDS, 3) for end in (notice.at, notice.latest))
-    return Waited(seconds, bound)

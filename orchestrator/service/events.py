@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from orchestrator.core.orders import Happening, Notice
+
 KEPT = 10_000
 """How many events are kept, in the order in which they happened."""
 
@@ -20,6 +22,14 @@ class Waited(msgspec.Struct, frozen=True):
 
     seconds: float
     bound: float
+
+
+def waited(notice: Notice) -> Waited | None:
+    """Say how long a shared guest had waited for a turn that began."""
+    if notice.what is not Happening.TURN_BEGAN or not notice.latest:
+        return None
+    seconds, bound = (round((end - notice.since) / 10**9, 3) for end in (notice.at, notice.latest))
+    return Waited(seconds, bound)
 
 
 class Event(msgspec.Struct, frozen=True):

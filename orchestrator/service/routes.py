@@ -24,6 +24,7 @@ from orchestrator.service.messages import (
     StartRequest,
     States,
 )
+from orchestrator.service.overview import Overview
 from orchestrator.service.payload_desk import AddRequest, Collected, PayloadList, PayloadView, Reference, Shares
 from orchestrator.service.views import CoreView, ExplanationView, Foreseen, GuestDetails, GuestView, PolicyView, Started
 
@@ -120,6 +121,7 @@ ROUTES = (
     ),
     Route("POST", f"{PREFIX}/policy", "policy", "Put a policy in force; for root.", PolicyView, PolicyRequest),
     Route("GET", f"{PREFIX}/cores", "cores", "Show each core, and which of the caller's guests holds it.", Cores),
+    Route("GET", f"{PREFIX}/overview", "overview", "Show how cores, guests and users stand, in figures.", Overview),
     Route(
         "GET",
         f"{PREFIX}/events",

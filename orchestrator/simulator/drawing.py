@@ -11,22 +11,10 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
+from orchestrator.core.charts import COLOURS, PATTERNS, WARNING, ticks
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.durations import Duration, about
 from orchestrator.simulator.gantt import Bar, BarKind, Chart
-
-_COLOURS = (
-    ("#0072b2", "#ffffff"),
-    ("#e69f00", "#3d2b00"),
-    ("#56b4e9", "#003350"),
-    ("#009e73", "#ffffff"),
-    ("#cc79a7", "#3d0a26"),
-    ("#f0e442", "#4a4500"),
-)
-"""Each with what is seen best on it."""
-_PATTERNS = ("", "M-2,2 l4,-4 M0,8 l8,-8 M6,10 l4,-4", "M0,4 h8", "M4,0 v8", "M2,4 h4 M4,2 v4")
-"""Paths over squares of eight, one for each round of owners; the first is plain."""
-_WARNING = "#d55e00"
 
 _STYLE = f"""
 svg {{ background: #ffffff }}
@@ -39,7 +27,7 @@ text {{ font: 12px system-ui, sans-serif; fill: #1b1f24 }}
 .tick {{ stroke: #c8ccd2 }}
 .handover {{ fill: #8b929b }}
 .exclusive {{ stroke: #1b1f24; stroke-width: 1.5 }}
-.quarantine {{ fill: url(#quarantine); stroke: {_WARNING} }}
+.quarantine {{ fill: url(#quarantine); stroke: {WARNING} }}
 @media (prefers-color-scheme: dark) {{
   svg {{ background: #14171c }}
   text {{ fill: #e6e8eb }}
@@ -65,18 +53,9 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _AXIS = 1200, 64, 24, 66, 34
 _PLOT = _WIDTH - _LEFT - _RIGHT
 _THINNEST = 0.4  # what is shorter is still seen
 _ENTRY, _LINE = 185, 20  # the place of one entry of the legend
-_MOST_OWNERS = len(_COLOURS) * len(_PATTERNS)
+_MOST_OWNERS = len(COLOURS) * len(PATTERNS)
 _MOST_LETTERS = 24
-
-_MOST_TICKS = 10
-_SECOND, _MINUTE, _HOUR, _DAY = 10**9, 60 * 10**9, 3600 * 10**9, 86_400 * 10**9
-_STEPS = (
-    *(digit * 10**power for power in range(10) for digit in (1, 2, 5)),
-    *(_SECOND * seconds for seconds in (10, 20, 30)),
-    *(_MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
-    *(_HOUR * hours for hours in (1, 2, 4, 12, 24)),
-)
-_TICK_UNITS = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
+_SECOND = 10**9
 
 _Element = Any  # lxml has no types
 
@@ -110,10 +89,10 @@ def draw(chart: Chart) -> bytes:
     svg.attrib.update({"viewBox": f"0 0 {_WIDTH} {height:g}", "role": "img", "aria-label": chart.title})
     _add(svg, "style", _STYLE)
     definitions = _add(svg, "defs")
-    _define(definitions, "quarantine", "none", _WARNING, "M2,-2 l8,8 M-2,2 l8,8")
+    _define(definitions, "quarantine", "none", WARNING, "M2,-2 l8,8 M-2,2 l8,8")
     for look in sorted(set(looks.values())):
-        if look >= len(_COLOURS):
-            _define(definitions, f"look{look}", *_COLOURS[look % len(_COLOURS)], _PATTERNS[look // len(_COLOURS)])
+        if look >= len(COLOURS):
+            _define(definitions, f"look{look}", *COLOURS[look % len(COLOURS)], PATTERNS[look // len(COLOURS)])
     _add(svg, "rect", class_="page", width=_WIDTH, height=height)
     _add(svg, "text", chart.title, class_="title", x=_LEFT, y=28)
     _add(svg, "text", _subtitle(chart), x=_LEFT, y=50)
@@ -140,17 +119,6 @@ def _draw_frame(svg: _Element, frame: _Frame, cores: Sequence[int]) -> None:
         x = frame.x(moment)
         _add(svg, "line", class_="tick", x1=x, x2=x, y1=_TOP - 4, y2=bottom + 5)
         _add(svg, "text", text, class_="time", x=x, y=bottom + 18)
-
-
-def ticks(end: int) -> Iterator[tuple[int, str]]:
-    """Yield round moments from 0 to `end`, `_MOST_TICKS` steps at most, each with its text; all have one unit."""
-    least = -(-end // _MOST_TICKS)
-    step = next((step for step in _STEPS if step >= least), -(-least // _DAY) * _DAY)
-    # Seconds and less may have a fraction, minutes and more are whole.
-    fit = ((size, unit) for size, unit in _TICK_UNITS if step >= size or (size <= _SECOND and end >= size))
-    size, unit = next(fit)
-    for moment in range(0, end + 1, step):
-        yield moment, f"{moment / size:g} {unit}"
 
 
 def _draw_bars(svg: _Element, frame: _Frame, bars: Sequence[Bar], looks: dict[str, int], cores: Sequence[int]) -> None:
@@ -203,7 +171,7 @@ def _draw_legend(
 
 
 def _fill(look: int) -> str:
-    return _COLOURS[look][0] if look < len(_COLOURS) else f"url(#look{look})"
+    return COLOURS[look][0] if look < len(COLOURS) else f"url(#look{look})"
 
 
 def _define(definitions: _Element, name: str, colour: str, stroke: str, path: str) -> None:

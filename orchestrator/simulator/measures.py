@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.simulator.entitlement import Entitlements
+from orchestrator.core.entitlement import Entitlements
 from orchestrator.simulator.report import (
     Incident,
     OwnerShare,

@@ -7,7 +7,8 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.errors import HostError
 from orchestrator.wiring import journals
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.ports import ChoresHealth, Clock
     from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
+    from orchestrator.service.overview import OverviewDesk
     from orchestrator.wall_clock import Calendar
     from orchestrator.wiring.journals import Witness
 
@@ -38,6 +40,7 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
     HostError says which folder cannot be written to, and what would work.
     """
     from orchestrator.chores.launcher import start_chores
+    from orchestrator.core.chronicle import BEGAN, ENDED
     from orchestrator.host.places import state_directory
     from orchestrator.host.store import SqliteStore
     from orchestrator.recorder import Recorder
@@ -54,9 +57,11 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
             asyncio.create_task(_watch(chores, tell)),
             asyncio.create_task(_keep_heads(journal, witness, tell)),
         )
+        recorder.note(BEGAN)
         try:
             yield recorder
         finally:
+            recorder.note(ENDED)
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
@@ -152,6 +157,19 @@ async def _keep_heads(journal: JournalFile, witness: Witness, tell: Callable[[st
         if said and said != told:
             tell(said)
         told = said
+
+
+async def keep_samples(overview: OverviewDesk, recorder: Recorder) -> NoReturn:
+    """Write down now and then who is due what, and what users have used of their quotas."""
+    from orchestrator.service.overview import MARK_EVERY, SAMPLE_EVERY
+
+    marks = cycle(range(round(SAMPLE_EVERY / MARK_EVERY)))
+    while True:
+        overview.mark()
+        if next(marks) == 0:
+            for sample in overview.samples():
+                recorder.sample(sample)
+        await asyncio.sleep(MARK_EVERY)
 
 
 async def _watch(chores: ChoresProcess, tell: Callable[[str], None]) -> None:

@@ -19,7 +19,7 @@ from orchestrator.core.windows import effective
 from orchestrator.errors import OrchestratorError
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
-from orchestrator.wiring.records import accounting_of, recording
+from orchestrator.wiring.records import accounting_of, keep_samples, recording
 from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
@@ -165,9 +165,11 @@ def _assemble(
 
 async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: AlarmClock) -> None:
     from orchestrator.config import decode_guest
+    from orchestrator.host.processes import ProcFs
     from orchestrator.host.realtime import Collector
     from orchestrator.service.api import Api, Desks
     from orchestrator.service.door import Door
+    from orchestrator.service.overview import OverviewDesk
     from orchestrator.service.policies import PolicyDesk
     from orchestrator.service.serials import SerialDesk
     from orchestrator.service.server import serving
@@ -194,10 +196,12 @@ async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: Al
         serials = SerialDesk(desk, ServedSerials())
         for note in await contexts.finish():
             tell(note)
-        desks = Desks(policies, serials, StateDesk(desk, engine, contexts))
+        overview = OverviewDesk(desk, engine, clock, ProcFs().memory)
+        desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
-        acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock), warming)
+        sampling = keep_samples(overview, recorder)
+        acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock), warming, sampling)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
             async with serving(application, path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,28 +50,14 @@ def run(scenario: Scenario, progress: Callable[[int], None] | None) -> Outcome:
 
 def check_svg(path: Path) -> None:
     """Raise UsageError if a picture can certainly not be written there, before time is spent on it."""
-    if path.is_dir():
-        raise UsageError(f"{path}: is a directory; name a file to write the chart to")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: cannot be written: there is no directory {path.parent}")
+    from orchestrator.wiring.report import check_file
+
+    check_file(path, "the chart")
 
 
 def write_svg(chart: Chart, path: Path) -> None:
     """Write a chart as SVG, wholly or not at all; a file that is there is replaced."""
     from orchestrator.simulator.drawing import draw
+    from orchestrator.wiring.report import write_file
 
-    picture = draw(chart)
-    target = path.resolve()
-    try:
-        if target.exists() and not target.is_file():  # a pipe or a terminal is written to, not replaced
-            target.write_bytes(picture)
-            return
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            beside.write_bytes(picture)
-            beside.replace(target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    write_file(draw(chart), path)

@@ -32,7 +32,7 @@ ELSEWHERE = {
 BEFORE = r"orchestrator (?:doctor|host topology|xml|audit xml|simulate|payload|policy|bench (?:place|tick))\b"
 GUESTS = (
     r"orchestrator (?:run|serve|start|stop|pause|resume|restart|move|resize|kill|rm|ps|show|explain|inspect|debug|cores"
-    r"|events|logs|console|save|restore|clone|gc|audit pins|lab run|saved|snapshot|template"
+    r"|events|logs|console|report|top|save|restore|clone|gc|audit pins|lab run|saved|snapshot|template"
     r"|host (?:cores|noise|kernel-args|shield|status|unshield))\b"
 )
 RULES = (

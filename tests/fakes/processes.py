@@ -8,6 +8,9 @@ from dataclasses import replace
 from orchestrator.ports import Thread
 from tests.fakes.host import FakeDomain, FakeHost
 
+MEMORY = 50 << 20
+"""What every guest has in memory."""
+
 
 class FakeProcesses:
     def __init__(self, host: FakeHost) -> None:
@@ -23,6 +26,9 @@ class FakeProcesses:
             return ()
         self._host.trace.append(f"read threads {domain.name}")
         return tuple(sorted(self._host.threads_of(domain), key=lambda thread: thread.tid))
+
+    def memory(self, pid: int) -> int:
+        return 0 if self._of(pid) is None else MEMORY
 
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         for domain in self._host.domains.values():

@@ -30,6 +30,7 @@ from orchestrator.service.api import Api, Desks
 from orchestrator.service.desk import Desk
 from orchestrator.service.door import Door
 from orchestrator.service.events import Events
+from orchestrator.service.overview import OverviewDesk
 from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.serials import SerialDesk
 from orchestrator.service.server import serving
@@ -135,6 +136,7 @@ async def served(policy: Policy, cpus: str = "0-63") -> AsyncIterator[Served]:
             PolicyDesk(desk, engine, definitions, FakeKeeper(policy)),
             SerialDesk(desk, FakeSerials(host)),
             StateDesk(desk, engine, contexts_on(host, engine)),
+            OverviewDesk(desk, engine, host.clock, launcher.processes.memory),
         ),
     )
     try:

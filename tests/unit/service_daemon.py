@@ -29,6 +29,7 @@ from orchestrator.service.door import Door
 from orchestrator.service.events import Events
 from orchestrator.service.limits import Lines
 from orchestrator.service.messages import Definition, StartRequest
+from orchestrator.service.overview import OverviewDesk
 from orchestrator.service.policies import PolicyDesk
 from orchestrator.service.serials import SerialDesk
 from orchestrator.service.server import serving
@@ -39,6 +40,7 @@ from tests.fakes.contexts import contexts_on
 from tests.fakes.engine import going, launcher_on
 from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost, Faults
+from tests.fakes.processes import FakeProcesses
 
 ROOT = Peer(pid=1, uid=0, gid=0)
 ALICE = Peer(pid=2, uid=4_000_001, gid=4_000_001)
@@ -144,6 +146,7 @@ class Daemon:
     client: Client
     path: Path
     serials: FakeSerials
+    overview: OverviewDesk
     caller: Peer = ROOT
     log: list[str] = field(default_factory=list)
 
@@ -190,7 +193,8 @@ async def daemon_on(
     served = desk(engine, definitions, events or Events(), host.clock, **options)
     path = directory / "socket"
     async with Client(path) as client, going(engine):
-        daemon = Daemon(host, engine, served, definitions, client, path, serials)
+        overview = OverviewDesk(served, engine, host.clock, FakeProcesses(host).memory)
+        daemon = Daemon(host, engine, served, definitions, client, path, serials, overview)
         who = peer or (lambda _: daemon.caller)
         policies = PolicyDesk(served, engine, definitions, keeper or FakeKeeper())
         api = Api(
@@ -198,7 +202,12 @@ async def daemon_on(
             door or Door(time.monotonic),
             daemon.log.append,
             peer=who,
-            desks=Desks(policies, SerialDesk(served, serials), StateDesk(served, engine, contexts_on(host, engine))),
+            desks=Desks(
+                policies,
+                SerialDesk(served, serials),
+                StateDesk(served, engine, contexts_on(host, engine)),
+                overview,
+            ),
         )
         async with serving(api.application(), path, lines, who):
             yield daemon

@@ -17,6 +17,7 @@ LAYERS = {
     "wiring": "wiring",
     "bench": "bench",
     "lab": "lab",
+    "page": "page",
     "simulator": "simulator",
     "chores": "chores",
     "payloads": "payloads",
@@ -64,7 +65,7 @@ _BELOW = {"ports", "core", "errors"}
 MAY_IMPORT = {
     "cli": {"cli", "wiring", "config", *_BELOW},
     "wiring": {*LAYERS.values()} - {"cli"},
-    **{layer: {layer, *_BELOW} for layer in ("bench", "lab", "chores", "payloads", "engine", "config")},
+    **{layer: {layer, *_BELOW} for layer in ("bench", "lab", "chores", "page", "payloads", "engine", "config")},
     "simulator": {"simulator", "config", *_BELOW},
     "service": {"service", "engine", "config", *_BELOW},
     "host": _BELOW,  # and a module of it itself: no adapter knows another

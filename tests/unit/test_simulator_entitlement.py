@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.simulator.entitlement import Entitlements, divide
+from orchestrator.core.entitlement import Entitlements, divide
 
 
 def level_by_halving(amount: float, claims: list[tuple[float, float]]) -> list[float]:

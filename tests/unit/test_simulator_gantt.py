@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from orchestrator.simulator.drawing import draw, ticks
+from orchestrator.core.charts import ticks
+from orchestrator.simulator.drawing import draw
 from orchestrator.simulator.gantt import MOST_BARS, MOST_BARS_A_ROW, MOST_CORES, Bar, BarKind, Chart
 
 MS, S = 10**6, 10**9
