@@ -17,7 +17,9 @@ from orchestrator.service.callers import Peer, peer_of
 from orchestrator.service.limits import Lines
 from orchestrator.service.lines import Counted
 
-_BACKLOG = 128
+_BACKLOG = 1024
+"""Who comes when it is full is not made to wait but turned away by the kernel, if his socket does not block: a class
+that starts guests all at once, on a busy host, is more than the usual 128."""
 _NOBODY = logging.getLogger("orchestrator.service.noise")
 """Who is told of what is no HTTP: it is answered, and the daemon's standard error is not everybody's to write to."""
 _NOBODY.addHandler(logging.NullHandler())
