@@ -29,6 +29,7 @@ from orchestrator.cli import (
     report,
     serve,
     simulate,
+    top,
 )
 from orchestrator.errors import OrchestratorError
 
@@ -60,6 +61,7 @@ for name, command in (
     ("cores", guests.cores),
     ("events", remote.events),
     ("report", report.report),
+    ("top", top.top),
     ("logs", guests.logs),
     ("console", guests.console),
     ("xml", guests.xml),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         simulate,
         site,
         states,
+        top,
     )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "simulate",
     "site",
     "states",
+    "top",
 ]
 
 
