@@ -28,6 +28,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.topology import Topology, require_pool
+from orchestrator.drift import DriftKeeper
 from orchestrator.driver import Driver, first_of
 from orchestrator.errors import HostError, RefusedError, UsageError
 from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
@@ -72,8 +73,9 @@ class Engine:
         self._started: dict[str, None] = {}
         self._admission = Admission(self._driver, self.foresee, self.stop, lambda: self.policy)
         self.give_up = self._admission.give_up
-        calendar = accounting.calendar
-        self._quotas = None if calendar is None else QuotaKeeper(self._driver, calendar, self.stop)
+        self.keep_in_place = DriftKeeper(self._driver, self._upkeep.tell).look
+        days = accounting.calendar
+        self._quotas = None if days is None else QuotaKeeper(self._driver, days, self.stop)
 
     @property
     def guests(self) -> dict[str, RunningGuest]:

@@ -71,6 +71,7 @@ def _ours(engine: Engine, guests: Sequence[Guest]) -> list[RunningGuest]:
 
 
 async def _look(engine: Engine, guests: Sequence[Guest], until: Until) -> None:
+    engine.keep_in_place()
     engine.look()
     if until.heartbeats is not None:
         going_on = [guest for guest in _ours(engine, guests) if guest.ended is None]

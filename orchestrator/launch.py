@@ -48,7 +48,8 @@ class RunningGuest:
     disk. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it or its QEMU
     failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared` when
     nothing is left of it. `still` is held by whoever stops it or lets it run. `mapped` is the payload with which it
-    was launched here, `disk` as `Guest.disk`.
+    was launched here, `disk` as `Guest.disk`. While it is `reseating` only who does that may
+    pin its threads; `put_back` is how many somebody else had moved.
     """
 
     domain: Domain
@@ -74,6 +75,8 @@ class RunningGuest:
     still: asyncio.Lock = field(default_factory=asyncio.Lock)
     over: bool = False
     cleared: bool = False
+    reseating: bool = False
+    put_back: int = 0
 
     @property
     def name(self) -> str:

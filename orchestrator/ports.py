@@ -16,6 +16,7 @@ from orchestrator.core.journal import Head, Record
 from orchestrator.core.placement import Placement
 from orchestrator.core.xml.metadata import Metadata
 from orchestrator.monitor_ports import Machine, Monitor, Monitors, ThreadRoles
+from orchestrator.process_ports import Processes, Thread
 
 __all__ = [
     "MOST_ENDINGS",
@@ -40,20 +41,6 @@ __all__ = [
     "Thread",
     "ThreadRoles",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thread:
-    """One live thread as the kernel sees it.
-
-    `allowed` are the cores it may run on, `last_core` the one it ran on last, `cpu_seconds` what it has used.
-    """
-
-    tid: int
-    name: str
-    allowed: frozenset[int]
-    last_core: int
-    cpu_seconds: float
 
 
 SHUT_OFF = "shutoff"
@@ -98,31 +85,6 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after this many seconds."""
-
-
-class Processes(Protocol):
-    """The kernel's view of the processes behind guests."""
-
-    def find(self, uuid: str) -> int | None:
-        """Return the pid of the QEMU process with this domain uuid."""
-
-    def threads(self, pid: int) -> Sequence[Thread]:
-        """Return all threads of a process; empty if it has gone."""
-
-    def memory(self, pid: int) -> int:
-        """Return how many bytes of a process are in memory, shared pages too; 0 if it has gone."""
-
-    def pin(self, tid: int, cores: frozenset[int]) -> None:
-        """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""
-
-    def identity(self, pid: int) -> str:
-        """Return what no other process of this boot has, also later: when it began is part of it. Empty if it ended."""
-
-    def freeze(self, pid: int, uuid: str) -> None:
-        """Stop every thread of the QEMU process of this domain; fine if it is not that domain's (any more)."""
-
-    def kill(self, pid: int, uuid: str) -> None:
-        """End that process at once, without its help; fine if it is not that domain's (any more)."""
 
 
 class Hypervisor(Protocol):

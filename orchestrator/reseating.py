@@ -35,6 +35,7 @@ async def reseat(launcher: Launcher, guest: RunningGuest, placement: Placement, 
     FailedError if it is as before; OutcomeUnknownError if nobody knows, or the guest may still let go of a vCPU, or
     libvirt hangs: a guest that is stopped for it must not be left so.
     """
+    guest.reseating = True
     try:
         await asyncio.wait_for(_reseat(launcher, guest, placement, clock), RESEAT_LIMIT)
     except TimeoutError:
@@ -42,6 +43,8 @@ async def reseat(launcher: Launcher, guest: RunningGuest, placement: Placement, 
             f"{guest.name}: whether it is on its new cores is not known after {RESEAT_LIMIT:g} s; "
             "it keeps the old ones too until the same is asked for once more"
         ) from None
+    finally:
+        guest.reseating = False
 
 
 async def _reseat(launcher: Launcher, guest: RunningGuest, placement: Placement, clock: Clock) -> None:

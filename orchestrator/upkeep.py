@@ -88,16 +88,17 @@ class Upkeep:
                 f"the kernel has counted {about(kernel)} of CPU time, which is {about(guest.drift)} more than "
                 "its turns account for: it ran while it was to stand still, or where it was not to"
             )
-            self._tell(Notice(Happening.DRIFT, guest.name, now, guest.domain.placement.held, why=why))
+            self.tell(Notice(Happening.DRIFT, guest.name, now, guest.domain.placement.held, why=why))
 
     def _check_output(self, guest: RunningGuest) -> None:
         lost = self._driver.records.serial_lost(guest.name)
         before, guest.serial_lost = guest.serial_lost, lost
         if lost.bit_length() > before.bit_length():
             why = f"{lost} bytes that its serial port printed came faster than they could be kept; the newest are"
-            self._tell(Notice(Happening.OUTPUT_LOST, guest.name, self._driver.now(), why=why))
+            self.tell(Notice(Happening.OUTPUT_LOST, guest.name, self._driver.now(), why=why))
 
-    def _tell(self, notice: Notice) -> None:
+    def tell(self, notice: Notice) -> None:
+        """Have something known to whoever watches, and in the log."""
         self._driver.records.tell(notice)
         self._on_notice(notice)
 

@@ -9,12 +9,13 @@ returns has no other number to translate, and a test holds that only the benchma
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lxml import etree
 
 from orchestrator.core.discovery import discover
+from orchestrator.core.pins import Standing
 from orchestrator.core.placement import Placement
 from orchestrator.core.pool import FIRST_POOL_CORE, SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.core.topology import Topology
@@ -100,6 +101,16 @@ class _Renumbered:
 
     def memory(self, pid: int) -> int:
         return self.inner.memory(pid)
+
+    def standing(self, pid: int) -> Mapping[int, Standing]:
+        found = self.inner.standing(pid)
+        return {tid: each._replace(allowed=frozenset(map(_shown, each.allowed))) for tid, each in found.items()}
+
+    def calm(self, tid: int) -> None:
+        self.inner.calm(tid)
+
+    def gather(self, pid: int) -> None:
+        self.inner.gather(pid)
 
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         _require_the_one(cores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,9 @@ import typer
 
 from orchestrator import wiring
 from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, connect_to, print_json, print_table, run_async
+
+WATCH_EVERY = 0.2
+"""Seconds between two audits of a watch."""
 
 app = typer.Typer(help="Check where guests' threads may run.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -59,8 +63,23 @@ def _print_verdict(file: Path, verdict: object) -> None:
 
 
 @app.command("pins")
-def audit_pins(connect: Connect = None, policy: PolicyFile = None, json: JsonFlag = False) -> None:
-    """Compare the live threads of every QEMU process of ours with their placement. Exit code 1 if one strays."""
+def audit_pins(
+    connect: Connect = None,
+    policy: PolicyFile = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and tell what strays and what is back, until Ctrl-C.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Compare the live threads of every QEMU process of ours with their placement. Exit code 1 if one strays.
+
+    A daemon puts stray threads back by itself, and records what it has found: see `events` and the journal.
+    """
+    if watch:
+        pins = wiring.pins.PinWatch(connect_to(connect, policy), wiring.site.reserved_cores(policy))
+        with contextlib.suppress(KeyboardInterrupt):
+            run_async(_watch(pins, json=json))
+        return
     reports = run_async(wiring.pins.audit_pins(connect_to(connect, policy), wiring.site.reserved_cores(policy)))
     if json:
         print_json({"guests": [report.describe() for report in reports]})
@@ -80,3 +99,16 @@ def audit_pins(connect: Connect = None, policy: PolicyFile = None, json: JsonFla
         )
     if any(report.strays or report.on_reserved for report in reports):
         raise typer.Exit(1)
+
+
+async def _watch(pins: wiring.pins.PinWatch, *, json: bool) -> None:
+    import asyncio
+    import time
+    from json import dumps
+
+    while True:
+        for guest, what, thread in await pins.look():
+            at = time.strftime("%H:%M:%S")
+            told = dumps({"at": at, "guest": guest, "what": what, "thread": thread})
+            typer.echo(told if json else f"{at}  {guest}: {'' if what == 'astray' else 'no longer: '}{thread}")
+        await asyncio.sleep(WATCH_EVERY)

@@ -34,6 +34,8 @@ class Happening(StrEnum):
     RESIZED = "shared pool resized"
     POLICY = "policy changed"
     DRIFT = "drift"
+    PUT_BACK = "put back"
+    ASTRAY = "astray"
     OUTPUT_LOST = "output lost"
     RESEATED = "has these cores"
     DONE = "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from orchestrator.core.cpulist import format_cpulist
 
@@ -22,6 +23,52 @@ class Stray:
         return f"thread {self.tid} ({self.thread}) may run on {may}; its placement gives it {should}"
 
 
+class Standing(NamedTuple):
+    """Where a thread may run, and whether it goes before all threads of ordinary programs (a real-time class)."""
+
+    allowed: frozenset[int]
+    realtime: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adrift:
+    """A thread that somebody has moved: where it may run, where it belongs, and whether it is in a real-time class."""
+
+    tid: int
+    allowed: frozenset[int]
+    expected: frozenset[int]
+    realtime: bool
+
+    def __str__(self) -> str:
+        may, should = format_cpulist(self.allowed), format_cpulist(self.expected)
+        where = "" if self.allowed <= self.expected else f"may run on {may}, its placement gives it {should}"
+        return " and ".join(filter(None, [where, "is in a real-time class" if self.realtime else ""]))
+
+    def describe(self, name: str) -> dict[str, object]:
+        """Return it as JSON's types; `name` is the thread's."""
+        allowed, expected = format_cpulist(self.allowed), format_cpulist(self.expected)
+        return {
+            "thread": self.tid,
+            "name": name,
+            "allowed": allowed,
+            "placement": expected,
+            "realtime": self.realtime,
+        }
+
+
+def adrift(
+    standing: Mapping[int, Standing], vcpu_threads: Mapping[int, int], vcpus: Sequence[int], emulator: Iterable[int]
+) -> tuple[Adrift, ...]:
+    """Return the live threads that are not where they belong, or in a real-time class; arguments as for `strays`."""
+    emulator, own = frozenset(emulator), _by_thread(vcpu_threads, vcpus)
+    found = []
+    for tid, each in sorted(standing.items()):
+        expected = own[tid][1] if tid in own else emulator
+        if each.realtime or not each.allowed <= expected:
+            found.append(Adrift(tid, each.allowed, expected, each.realtime))
+    return tuple(found)
+
+
 def strays(
     allowed: Mapping[int, tuple[str, frozenset[int]]],
     vcpu_threads: Mapping[int, int],
@@ -35,17 +82,23 @@ def strays(
     included, belongs to `emulator`. O(threads).
     """
     emulator = frozenset(emulator)
-    expected: dict[int, tuple[str, frozenset[int]]] = {}
-    for index, tid in vcpu_threads.items():
-        label, cores = expected.get(tid, ("", frozenset()))
-        here = frozenset(vcpus[index : index + 1])
-        expected[tid] = (f"{label} and {index}" if label else f"vCPU {index}", cores | here)
+    expected = _by_thread(vcpu_threads, vcpus)
     found = []
     for tid, (name, cores) in sorted(allowed.items()):
         label, own = expected.get(tid, ("", emulator))
         if not cores <= own:
             found.append(Stray(tid, f"{name}, {label}" if label else name, cores, own))
     return tuple(found)
+
+
+def _by_thread(vcpu_threads: Mapping[int, int], vcpus: Sequence[int]) -> dict[int, tuple[str, frozenset[int]]]:
+    """Return what each vCPU thread is, and the cores that are its own."""
+    expected: dict[int, tuple[str, frozenset[int]]] = {}
+    for index, tid in vcpu_threads.items():
+        label, cores = expected.get(tid, ("", frozenset()))
+        here = frozenset(vcpus[index : index + 1])
+        expected[tid] = (f"{label} and {index}" if label else f"vCPU {index}", cores | here)
+    return expected
 
 
 def seats(

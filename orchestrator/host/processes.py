@@ -7,24 +7,38 @@ import ctypes
 import os
 import select
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.core.cpulist import format_cpulist, parse_cpulist
+from orchestrator.core.pins import Standing
 from orchestrator.core.xml.monitor import OUR_MONITOR
 from orchestrator.errors import FailedError
 from orchestrator.ports import Thread
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_REALTIME = (os.SCHED_FIFO, os.SCHED_RR, 6)  # 6: SCHED_DEADLINE
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
-class ProcFs:
-    """Reads a /proc tree. `root` is an argument so that a test can bring its own."""
+def _standing(tid: int) -> Standing:
+    policy = os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK
+    return Standing(frozenset(os.sched_getaffinity(tid)), policy in _REALTIME)
 
-    def __init__(self, root: Path = Path("/proc")) -> None:
+
+class ProcFs:
+    """Reads a /proc tree. `root` is an argument so that a test can bring its own.
+
+    `home` is where control groups are mounted, if guests' processes belong into that of this one.
+    """
+
+    def __init__(
+        self, root: Path = Path("/proc"), home: Path | None = None, ask: Callable[[int], Standing] = _standing
+    ) -> None:
         self._root = root
+        self._home = home
+        self._ask = ask
         self._found: dict[str, int] = {}
 
     def find(self, uuid: str) -> int | None:
@@ -67,6 +81,41 @@ class ProcFs:
             return int((self._root / str(pid) / "statm").read_text().split()[1]) * _PAGE
         except (OSError, IndexError):
             return 0
+
+    def standing(self, pid: int) -> Mapping[int, Standing]:
+        """Return where each thread may run, as the kernel answers by itself; no file is read but a directory."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for tid in [int(entry.name) for entry in (self._root / str(pid) / "task").iterdir()]:
+                with contextlib.suppress(ProcessLookupError):
+                    found[tid] = self._ask(tid)
+        return found
+
+    def calm(self, tid: int) -> None:
+        """Put a thread into SCHED_OTHER; fine if it has gone. FailedError if the kernel refuses."""
+        try:
+            os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise FailedError(f"thread {tid} cannot leave its real-time class: {error.strerror}") from error
+
+    def gather(self, pid: int) -> None:
+        """Bring a process into the cpuset of this one; nothing without a home."""
+        if self._home is None:
+            return
+        try:
+            for line in (self._root / "self" / "cgroup").read_text().splitlines():
+                number, controllers, path = line.split(":", 2)
+                if number == "0" or "cpuset" in controllers.split(","):
+                    base = self._home if number == "0" else self._home / "cpuset"
+                    group = base / path.lstrip("/") / "cgroup.procs"
+                    if group.exists():
+                        group.write_text(f"{pid}\n")
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise FailedError(f"process {pid} cannot be brought back into its cgroup: {error.strerror}") from error
 
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""

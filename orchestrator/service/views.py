@@ -41,7 +41,8 @@ class GuestDetails(GuestView, frozen=True, kw_only=True):
     """A guest as `show` does: how it ended, if it has, what was seen of it, and its definition.
 
     `charged_seconds` is core time from confirmed turns; `drift_seconds` what the kernel counts too much beside it, 0
-    while that is within what is normal. `by_policy` is of one that a policy run has started.
+    while that is within what is normal. `put_back` counts threads that others had moved. `by_policy` is of one that a
+    policy run has started.
     """
 
     ended: str | None = None
@@ -52,6 +53,7 @@ class GuestDetails(GuestView, frozen=True, kw_only=True):
     drift_seconds: float = 0.0
     threads: int = 0
     on_reserved: int = 0
+    put_back: int = 0
     by_policy: bool = False
     specification: object = None
 
@@ -219,6 +221,7 @@ def view_details(guest: RunningGuest, state: str, cores: tuple[int, ...], now: i
         drift_seconds=round(guest.drift / NANOSECONDS, 2),
         threads=len(guest.watch.threads),
         on_reserved=len(guest.watch.offenders),
+        put_back=guest.put_back,
         by_policy=guest.domain.by_policy,
         specification=json.loads(guest.domain.specification),
     )

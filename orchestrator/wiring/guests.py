@@ -94,11 +94,13 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     from orchestrator.host.opening import UserFiles
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
+    from orchestrator.rooms import CGROUP
     from orchestrator.wiring.payloads import service_payloads
 
     opener = UserFiles((SERVICE_CORE,))
     files = GuestDirectories(guest_directories(), _daemons_user(connect), opener)
-    processes, bounds = ProcFs(), bounds_memory(connect)
+    processes = ProcFs(home=CGROUP if connect == EMBED else None)
+    bounds = bounds_memory(connect)
     return Launcher(topology, hypervisor, processes, QmpMonitors(), files, service_payloads(), bounds)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.wiring.guests import live_domains
@@ -25,6 +25,24 @@ class PinReport:
     def describe(self) -> dict[str, object]:
         """Return the report as JSON's types."""
         return asdict(self)
+
+
+@dataclass(slots=True)
+class PinWatch:
+    """Tells what changes from one audit to the next: which threads have strayed since, and which are back."""
+
+    connect: str
+    reserved: frozenset[int]
+    astray: set[tuple[str, str]] = field(default_factory=set)
+
+    async def look(self) -> list[tuple[str, str, str]]:
+        """Audit once more; return what has changed: guest, ``astray`` or ``back``, and what was found."""
+        reports = await audit_pins(self.connect, self.reserved)
+        found = {(report.name, stray) for report in reports for stray in report.strays}
+        changed = [(name, "astray", what) for name, what in sorted(found - self.astray)]
+        changed += [(name, "back", what) for name, what in sorted(self.astray - found)]
+        self.astray = found
+        return changed
 
 
 async def audit_pins(connect: str, reserved: frozenset[int]) -> list[PinReport]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 LOOK_EVERY = 1.0
 """Seconds between two looks at the threads and serial logs."""
 
+DRIFT_EVERY = 0.25
+"""Seconds between two looks whether threads are where they belong."""
+
 FINISH_LIMIT = 20.0
 """Seconds for which the end waits for what is being done."""
 
@@ -200,8 +203,8 @@ async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: Al
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
-        sampling = keep_samples(overview, recorder)
-        acts = (collector.run(), _look(engine, tell), daemon.planner.run(clock), warming, sampling)
+        sampling, places = keep_samples(overview, recorder), _keep_in_place(engine)
+        acts = (collector.run(), _look(engine, tell), places, daemon.planner.run(clock), warming, sampling)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
             async with serving(application, path):
@@ -262,6 +265,13 @@ async def _look(engine: Engine, tell: Tell) -> None:
             if line != told:
                 tell(line)
             told = line
+
+
+async def _keep_in_place(engine: Engine) -> None:
+    """Look several times a second whether anybody has moved a guest's threads."""
+    while True:
+        await asyncio.sleep(DRIFT_EVERY)
+        engine.keep_in_place()
 
 
 def _status(engine: Engine) -> str:

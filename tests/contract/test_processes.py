@@ -15,6 +15,7 @@ from typing import Protocol
 
 import pytest
 
+from orchestrator.core.pins import Standing
 from orchestrator.core.xml.monitor import OUR_MONITOR
 from orchestrator.errors import FailedError
 from orchestrator.host.processes import ProcFs, terminate
@@ -55,7 +56,8 @@ class TreeSide:
     root: Path
 
     def __post_init__(self) -> None:
-        self.processes: Processes = ProcFs(self.root)
+        self.standing: dict[int, Standing] = {}
+        self.processes: Processes = ProcFs(self.root, ask=self.ask)
         (self.root / "self").mkdir()
         (self.root / "uptime").write_text("1.0 1.0\n")
 
@@ -63,6 +65,11 @@ class TreeSide:
         self.arguments(pid, "qemu-system-x86_64", "-name", "guest=one", "-uuid", uuid, "-S")
         for thread in threads:
             self.thread(pid, thread)
+
+    def ask(self, tid: int) -> Standing:
+        if tid not in self.standing:
+            raise ProcessLookupError
+        return self.standing[tid]
 
     def arguments(self, pid: int, *words: str) -> None:
         (self.root / str(pid) / "task").mkdir(parents=True)
@@ -72,6 +79,7 @@ class TreeSide:
         """Write the files of proc(5), with a different number in each field so that no two can be mixed up."""
         task = self.root / str(pid) / "task" / str(thread.tid)
         task.mkdir()
+        self.standing[thread.tid] = Standing(thread.allowed)
         ticks = int(thread.cpu_seconds * os.sysconf("SC_CLK_TCK"))
         fields = [state, *map(str, range(104, 153))]  # fields 3 to 52
         fields[11:13] = [str(ticks - ticks // 3), str(ticks // 3)]
@@ -273,3 +281,41 @@ def test_only_the_process_of_the_domain_is_frozen_and_killed() -> None:
         kernel.kill(process.pid, UUID)
         assert process.wait() == -signal.SIGKILL
     kernel.kill(process.pid, UUID)
+
+
+def test_where_threads_stand_is_what_their_files_say(side: Side) -> None:
+    side.add(700, UUID, [MAIN, VCPU])
+    read = {thread.tid: Standing(thread.allowed) for thread in side.processes.threads(700)}
+    assert side.processes.standing(700) == read
+    assert side.processes.standing(701) == {}
+
+
+def test_this_process_is_asked_about_and_can_leave_a_real_time_class() -> None:
+    kernel, mine = ProcFs(), threading.get_native_id()
+    stands = Standing(frozenset(os.sched_getaffinity(mine)))
+    assert kernel.standing(os.getpid())[mine] == stands
+    try:
+        os.sched_setscheduler(mine, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("this user may not enter a real-time class")
+    assert kernel.standing(os.getpid())[mine].realtime
+    kernel.calm(mine)
+    assert kernel.standing(os.getpid())[mine] == stands
+    kernel.calm(2**22 - 1)
+
+
+def test_a_process_is_gathered_where_this_one_is(tmp_path: Path) -> None:
+    write = {
+        "proc/self/cgroup": "4:memory:/m\n3:cpu,cpuset:/guests\n0::/our/own\n",
+        "cg/our/own/cgroup.procs": "",
+        "cg/cpuset/guests/cgroup.procs": "",
+        "cg/memory/m/cgroup.procs": "",
+    }
+    for name, text in write.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    ProcFs(tmp_path / "proc").gather(77)
+    texts = [(tmp_path / name).read_text() for name in write]
+    assert texts == list(write.values())
+    ProcFs(tmp_path / "proc", tmp_path / "cg").gather(77)
+    assert [(tmp_path / name).read_text() for name in list(write)[1:]] == ["77\n", "77\n", ""]

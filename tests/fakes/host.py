@@ -99,6 +99,7 @@ CS =0008 0000000000000000 00000000 00209a00 DPL=0 CS64 [-R-]
 @dataclass(slots=True)
 class FakeHost:
     """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content,
+    `realtime` are threads in such a class, `captive` guests whose cgroup lets nobody pin their threads,
     `closed` why a path cannot be opened with a user's rights, `clashes` what was wrong with who ran where, `disk` other
     files by path."""
 
@@ -111,6 +112,8 @@ class FakeHost:
     events: asyncio.Queue[DomainEvent] = field(default_factory=asyncio.Queue)
     clashes: list[str] = field(default_factory=list)
     disk: dict[str, bytes] = field(default_factory=dict)
+    realtime: set[int] = field(default_factory=set)
+    captive: set[str] = field(default_factory=set)
     pids: count[int] = field(default_factory=lambda: count(1000, 100))
 
     def named(self, name: str) -> FakeDomain | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from orchestrator.core.pins import Standing
+from orchestrator.errors import FailedError
 from orchestrator.ports import Thread
 from tests.fakes.host import FakeDomain, FakeHost
 
@@ -30,8 +32,24 @@ class FakeProcesses:
     def memory(self, pid: int) -> int:
         return 0 if self._of(pid) is None else MEMORY
 
+    def standing(self, pid: int) -> Mapping[int, Standing]:
+        domain = self._of(pid)
+        threads = [] if domain is None else self._host.threads_of(domain)
+        return {thread.tid: Standing(thread.allowed, thread.tid in self._host.realtime) for thread in threads}
+
+    def calm(self, tid: int) -> None:
+        self._host.realtime.discard(tid)
+
+    def gather(self, pid: int) -> None:
+        domain = self._of(pid)
+        if domain is not None:
+            self._host.trace.append(f"gather {domain.name}")
+            self._host.captive.discard(domain.name)
+
     def pin(self, tid: int, cores: frozenset[int]) -> None:
         for domain in self._host.domains.values():
+            if tid in domain.threads and domain.name in self._host.captive:
+                raise FailedError(f"thread {tid} cannot be moved: Invalid argument")
             if tid in domain.threads:
                 domain.threads[tid] = replace(domain.threads[tid], allowed=cores, last_core=min(cores))
 

@@ -1,0 +1,176 @@
+"""Threads that somebody else has moved: put back at once, told, counted, and recorded with what was found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.core.discovery import discover
+from orchestrator.core.orders import Happening, Notice
+from orchestrator.core.pins import Standing, adrift
+from orchestrator.core.policy import Policy
+from orchestrator.engine import Engine, RunningGuest
+from orchestrator.errors import HostError
+from orchestrator.recorder import Unrecorded
+from tests.fakes.engine import going, guest, launcher_on
+from tests.fakes.host import Astray, FakeHost, Faults
+
+
+class Intents(Unrecorded):
+    def __init__(self) -> None:
+        self.found: list[Mapping[str, Any]] = []
+        self.full = False
+
+    async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
+        if kind == "put back":
+            if self.full:
+                raise HostError("the disk is full")
+            self.found.append(body)
+
+
+class Scene:
+    """A guest of two vCPUs on cores 2 and 3, and what is told of it."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.host = FakeHost(faults or Faults())
+        self.records = Intents()
+        self.notices: list[Notice] = []
+        topology = discover({"cpu/online": "0-7"}, ())
+        launcher = launcher_on(self.host, topology)
+        self.engine = Engine(topology, Policy(), launcher, self.host.clock, self.notices.append, self.records)
+
+    def play(self, act: Callable[[Scene, RunningGuest], None]) -> RunningGuest:
+        async def story() -> None:
+            async with going(self.engine):
+                await self.engine.start([guest(vcpus=2)])
+                self.notices.clear()
+                act(self, self.engine.guests["beat"])
+                await asyncio.sleep(0)
+
+        asyncio.run(story())
+        return self.engine.guests["beat"]
+
+    def move(self, vcpu: int, *cores: int) -> int:
+        domain = self.host.named("beat")
+        assert domain is not None
+        tid = domain.roles.vcpus[vcpu]
+        domain.threads[tid] = replace(domain.threads[tid], allowed=frozenset(cores))
+        return tid
+
+    def allowed(self, tid: int) -> frozenset[int]:
+        domain = self.host.named("beat")
+        assert domain is not None
+        return domain.threads[tid].allowed
+
+    @property
+    def told(self) -> list[tuple[Happening, str]]:
+        return [(notice.what, notice.why) for notice in self.notices]
+
+
+def test_a_thread_that_was_moved_is_put_back_told_counted_and_recorded() -> None:
+    tids: list[int] = []
+
+    def act(scene: Scene, _: RunningGuest) -> None:
+        tids.append(scene.move(1, 0))
+        scene.engine.keep_in_place()
+        scene.engine.keep_in_place()
+
+    scene = Scene()
+    assert scene.play(act).put_back == 1
+    (tid,) = tids
+    assert scene.allowed(tid) == {3}
+    (told,) = scene.told
+    assert told[0] is Happening.PUT_BACK
+    assert told[1].startswith(f"thread {tid} (")
+    assert told[1].endswith("may run on 0, its placement gives it 3; put back")
+    (body,) = scene.records.found
+    assert body["guest"] == "beat"
+    assert body["put_back"] is True
+    (found,) = body["found"]
+    assert (found["thread"], found["allowed"], found["placement"]) == (tid, "0", "3")
+
+
+def test_nothing_is_told_while_all_are_where_they_belong() -> None:
+    scene = Scene()
+    assert scene.play(lambda scene, _: scene.engine.keep_in_place()).put_back == 0
+    assert scene.told == []
+
+
+def test_a_thread_in_a_real_time_class_is_calmed() -> None:
+    def act(scene: Scene, running: RunningGuest) -> None:
+        scene.host.realtime.add(running.roles.vcpus[0])
+        scene.engine.keep_in_place()
+
+    scene = Scene()
+    scene.play(act)
+    assert scene.host.realtime == set()
+    assert [why.partition(") ")[2] for _, why in scene.told] == ["is in a real-time class; put back"]
+
+
+def test_a_process_in_another_cgroup_is_brought_back_first() -> None:
+    def act(scene: Scene, _: RunningGuest) -> None:
+        scene.move(0, 0)
+        scene.host.captive.add("beat")
+        scene.engine.keep_in_place()
+
+    scene = Scene()
+    assert scene.play(act).put_back == 1
+    assert "gather beat" in scene.host.trace
+    assert [what for what, _ in scene.told] == [Happening.PUT_BACK]
+
+
+def test_what_cannot_be_put_back_is_told_once() -> None:
+    def act(scene: Scene, running: RunningGuest) -> None:
+        name = next(thread.name for thread in scene.host.named("beat").threads.values())  # type: ignore[union-attr]  # it runs
+        scene.host.faults = Faults(astray={"beat": Astray(name, frozenset({0, 1}))})
+        for _ in range(3):
+            scene.engine.keep_in_place()
+        assert running.put_back == 0
+
+    scene = Scene()
+    scene.play(act)
+    (told,) = scene.told
+    assert told[0] is Happening.ASTRAY
+    assert "it cannot be put back" in told[1]
+    assert [body["put_back"] for body in scene.records.found] == [False]
+
+
+def test_a_guest_that_is_being_moved_is_left_to_who_moves_it() -> None:
+    def act(scene: Scene, running: RunningGuest) -> None:
+        scene.move(0, 6)
+        running.reseating = True
+        scene.engine.keep_in_place()
+        running.reseating = False
+        assert scene.told == []
+
+    Scene().play(act)
+
+
+def test_a_journal_that_takes_nothing_keeps_no_thread_astray() -> None:
+    def act(scene: Scene, _: RunningGuest) -> None:
+        scene.records.full = True
+        scene.move(0, 1)
+        scene.engine.keep_in_place()
+
+    scene = Scene()
+    assert scene.play(act).put_back == 1
+    assert [why for _, why in scene.told][1:] == ["that is not in the journal: the disk is full"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "realtime", "words"),
+    [
+        ({2}, False, None),
+        ({2, 3}, False, "may run on 2-3, its placement gives it 2"),
+        ({2}, True, "is in a real-time class"),
+        ({0}, True, "may run on 0, its placement gives it 2 and is in a real-time class"),
+    ],
+)
+def test_what_is_adrift(allowed: set[int], realtime: bool, words: str | None) -> None:
+    standing = {7: Standing(frozenset(allowed), realtime), 8: Standing(frozenset({2, 3}))}
+    found = adrift(standing, {0: 7}, [2], [2, 3])
+    assert [str(each) for each in found] == ([] if words is None else [words])
