@@ -101,7 +101,7 @@ async def _attach(launcher: Launcher, live: LiveDomain, spec: GuestSpec) -> Adop
     placement = Placement(
         pool=launcher.topology.pool, vcpus=metadata.vcpus, emulator=metadata.emulator, held=metadata.held
     )
-    domain: Domain = replace(guest.placed(placement, metadata.directory), uuid=live.uuid)
+    domain: Domain = replace(guest.placed(placement, metadata.directory), uuid=live.uuid, mapped=metadata.mapped)
     crashed = live.state == CRASHED
     running = await launcher.attach(domain)
     if await running.monitor.status() == LOADS:

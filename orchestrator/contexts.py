@@ -205,6 +205,8 @@ class Contexts:
         async with self._abandoned_on_failure(draft):
             shared = is_windowed(guest.domain.spec)
             await guest.monitor.save(f"{draft.directory}/{STATE}", skip_shared=shared)
+            if shared:
+                await self._files.forget_window(f"{draft.directory}/{STATE}")
             context = await self._describe(guest, kind, to, draft)
             await self._files.publish(draft, encode(context))
         return context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.core.inspection import (
@@ -12,9 +13,12 @@ from orchestrator.core.inspection import (
     Inspection,
     Look,
     code_bytes,
+    is_out_of_reach,
     memory_command,
     parse_memory,
+    parse_physical,
     parse_registers,
+    physical_command,
 )
 from orchestrator.core.model import Architecture, Mode
 from orchestrator.core.xml.domain import Domain
@@ -56,21 +60,39 @@ async def _look(
 ) -> Inspection:
     seen = [parse_registers(await monitor.human(REGISTERS, index), architecture, index) for index in sorted(vcpus)]
     first = seen[0]
-    code = await _read(monitor, first.pc, code_bytes(look.instructions, first.mode), first.index)
-    memory = await _read(monitor, look.address, look.length, first.index)
-    return Inspection(ran=ran, vcpus=tuple(seen), code=code, memory=memory)
+    memory = _Memory(monitor, architecture, first.index)
+    code = await memory.read(first.pc, code_bytes(look.instructions, first.mode))
+    found = await memory.read(look.address, look.length)
+    return Inspection(ran=ran, vcpus=tuple(seen), code=code, memory=found)
 
 
-async def _read(monitor: Monitor, address: int, length: int, index: int) -> bytes:
-    """Read memory, up to where there is none."""
-    found = b""
-    while len(found) < length:
-        wanted = min(PIECE, length - len(found))
-        piece = parse_memory(await monitor.human(memory_command(address + len(found), wanted), index))
-        found += piece
-        if len(piece) < wanted:
-            break
-    return found
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """A guest's memory, by the page tables of this vCPU."""
+
+    monitor: Monitor
+    architecture: Architecture
+    index: int
+
+    async def read(self, address: int, length: int) -> bytes:
+        """Read memory, page by page, up to where there is none."""
+        found = b""
+        while len(found) < length:
+            at = address + len(found)
+            wanted = min(PIECE - at % PIECE, length - len(found))
+            piece = await self._piece(at, wanted)
+            found += piece
+            if len(piece) < wanted:
+                break
+        return found
+
+    async def _piece(self, at: int, wanted: int) -> bytes:
+        if not is_out_of_reach(at, self.architecture):
+            return parse_memory(await self.monitor.human(memory_command(at, wanted), self.index))
+        physical = parse_physical(await self.monitor.human(physical_command(at), self.index))
+        if physical is None:
+            return b""
+        return parse_memory(await self.monitor.human(memory_command(physical, wanted, physical=True), self.index))
 
 
 async def open_debugger(guest: Debugged, *, close: bool) -> str:

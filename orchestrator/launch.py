@@ -47,9 +47,8 @@ class RunningGuest:
     terminal would obey, `serial_lost` how many bytes of what guests of this name printed could not be kept on the
     disk. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it or its QEMU
     failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared` when
-    nothing is left of it. `still` is held by whoever stops it or lets it run. `mapped` is the payload with which it
-    was launched here, `disk` as `Guest.disk`. While it is `reseating` only who does that may
-    pin its threads; `put_back` is how many somebody else had moved.
+    nothing is left of it. `still` is held by whoever stops it or lets it run. `disk` is as `Guest.disk`. While it is
+    `reseating` only who does that may pin its threads; `put_back` is how many somebody else had moved.
     """
 
     domain: Domain
@@ -57,7 +56,6 @@ class RunningGuest:
     monitor: Monitor
     roles: ThreadRoles
     watch: ReservedCoreWatch
-    mapped: MappedPayload | None = None
     disk: int = 0
     cores: set[int] = field(default_factory=set)
     ran: bool = False
@@ -88,7 +86,8 @@ class RunningGuest:
 class Launcher:
     """Acts on single guests through the ports, and proves where their threads may run.
 
-    `bounds_memory` tells whether the kernel can be had to bound the memory of a guest's QEMU.
+    `bounds_memory` tells whether the kernel can be had to bound the memory of a guest's QEMU, `merges_memory` whether
+    it may merge equal pages of guests.
     """
 
     topology: Topology
@@ -98,6 +97,7 @@ class Launcher:
     files: GuestFiles
     payloads: Payloads
     bounds_memory: bool = False
+    merges_memory: bool = False
 
     async def launch(self, domain: Domain, origin: Origin | None = None) -> RunningGuest:
         """Check its payload, define, start paused, load its state if it has an origin, prove every thread's affinity.
@@ -112,7 +112,7 @@ class Launcher:
             domain = with_payload(domain, mapped)
         if origin is not None and origin.ram is not None:
             domain = replace(domain, ram_file=origin.ram)  # which has what the payload's had become
-        domain = replace(domain, bounded=self.bounds_memory)
+        domain = replace(domain, bounded=self.bounds_memory, merged=self.merges_memory)
         xml = render(domain)
         verdict = audit(xml.encode(), self.reserved())
         if verdict.kind is not Kind.CONFINED or verdict.cautions:
@@ -125,7 +125,6 @@ class Launcher:
             await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner, copies)
             await self.hypervisor.start_paused(xml)
             guest = await self.attach(domain)
-            guest.mapped = mapped
             if origin is not None:
                 await guest.monitor.load(origin.state, skip_shared=origin.skip_shared)
             self._prove(guest)
@@ -147,8 +146,9 @@ class Launcher:
         return await self.payloads.check(domain.owner, wish.digest)
 
     def _require_unchanged(self, guest: RunningGuest) -> None:
-        if guest.mapped is not None and not self.payloads.is_unchanged(guest.mapped):
-            raise FailedError(f"{guest.name}: not started, its payload was changed meanwhile: {guest.mapped.path}")
+        mapped = guest.domain.mapped
+        if mapped is not None and not self.payloads.is_unchanged(mapped):
+            raise FailedError(f"{guest.name}: not started, its payload was changed meanwhile: {mapped.path}")
 
     async def attach(self, domain: Domain) -> RunningGuest:
         """Connect to a guest whose process is there. Raises FailedError if it is not, or nobody answers."""

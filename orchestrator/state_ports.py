@@ -38,6 +38,12 @@ class StateFiles(Protocol):
     async def copy(self, source: str, target: str) -> None:
         """Make a copy of a file, without its holes."""
 
+    async def forget_window(self, path: str) -> None:
+        """Have the state in a file not tell at which address its guest has its window: it could not be loaded.
+
+        FailedError if there is no window in it.
+        """
+
     async def drop(self, path: str) -> None:
         """Remove a file of a state that is being written."""
 

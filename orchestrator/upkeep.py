@@ -118,7 +118,7 @@ class Upkeep:
 
     def _blame_payload(self, guest: RunningGuest) -> None:
         """Say so if what a guest mapped is not what it was: a file that is cut short ends QEMU with SIGBUS."""
-        life, mapped = self._life(guest), guest.mapped
+        life, mapped = self._life(guest), guest.domain.mapped
         if life is not None and mapped is not None and not self._driver.launcher.payloads.is_unchanged(mapped):
             life.blame(Event.QEMU_CRASHED, f"its payload was changed under it: {mapped.path}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.model import GuestSpec, NetworkKind, disk_target
+from orchestrator.core.model import GuestSpec, KernelBoot, NetworkKind, disk_target
 from orchestrator.core.payloads import PayloadMap
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.identity import tells_of_generation
@@ -42,12 +42,24 @@ def unclonable(domain: Domain) -> list[str]:
 
 def cautions(spec: GuestSpec) -> list[str]:
     """Return what the owner of clones has to know of them."""
-    notes = []
-    if not tells_of_generation(spec) and not spec.rng:
-        notes.append(
-            "clones go on with the template's random numbers: this guest has no device that tells it to take fresh "
-            "ones (a PC with a kernel or a disk has, `rng = true` gives any guest one)"
-        )
+    notes = _about_randomness(spec)
     if spec.network.kind is NetworkKind.USER:
         notes.append("each clone's network card keeps the template's address, in a network of its own")
     return notes
+
+
+def _about_randomness(spec: GuestSpec) -> list[str]:
+    """Say so if nothing tells a clone to take fresh random numbers, or nothing has any."""
+    deaf = isinstance(spec.boot, KernelBoot) and "acpi=off" in spec.boot.cmdline.split()
+    if tells_of_generation(spec) and not deaf:
+        return []
+    if spec.rng:
+        return [
+            "clones go on with the template's random numbers at first: nothing tells this guest that it is a clone, "
+            "and it takes fresh ones from its entropy device when it would anyway (Linux: within minutes)"
+        ]
+    if tells_of_generation(spec):
+        why = "its kernel is started with acpi=off, and so finds no device that tells it to take fresh ones"
+    else:
+        why = "this guest has no device that tells it to take fresh ones (a PC with a kernel or a disk has)"
+    return [f"clones go on with the template's random numbers: {why}, and none to take them from (`rng = true`)"]

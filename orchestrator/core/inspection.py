@@ -79,9 +79,28 @@ class Inspection:
 REGISTERS = "info registers"
 
 
-def memory_command(address: int, length: int) -> str:
-    """Return what prints so many bytes, at most `PIECE`."""
-    return f"x /{length}xb {address:#x}"
+def memory_command(address: int, length: int, *, physical: bool = False) -> str:
+    """Return what prints so many bytes, at most `PIECE`, at an address of the guest's code, or of the machine."""
+    return f"{'xp' if physical else 'x'} /{length}xb {address:#x}"
+
+
+def is_out_of_reach(address: int, architecture: Architecture) -> bool:
+    """Say whether QEMU takes an address of the guest's code for a negative number, and finds nothing there.
+
+    It does (7.2, hmp_memory_dump) with the upper half of what 32 bits can say.
+    """
+    return architecture in (Architecture.I386, Architecture.ARMV7L) and address >= 1 << 31
+
+
+def physical_command(address: int) -> str:
+    """Return what translates an address of the guest's code."""
+    return f"gva2gpa {address:#x}"
+
+
+def parse_physical(text: str) -> int | None:
+    """Return the machine's address in an answer; None if the guest has nothing there."""
+    found = re.match(r"gpa: 0x([0-9a-f]+)", text)
+    return None if found is None else int(found[1], 16)
 
 
 def code_bytes(instructions: int, mode: Mode) -> int:

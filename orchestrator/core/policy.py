@@ -43,10 +43,11 @@ class CorePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypervisorPolicy:
-    """`connect` is ``embed`` or a libvirt URI."""
+    """`connect` is ``embed`` or a libvirt URI. `merge_memory`: whether the kernel may merge guests' equal pages."""
 
     connect: str = "embed"
     accelerator: AcceleratorWish = AcceleratorWish.AUTO
+    merge_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

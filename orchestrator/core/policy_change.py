@@ -10,6 +10,7 @@ FIXED = (
     ("cores", "reserved", "guests may be on them"),
     ("cores", "split_cores", "guests have their cores in the pieces that it says"),
     ("hypervisor", "connect", "guests were started through it"),
+    ("hypervisor", "merge_memory", "their owners were told so when guests were started"),
 )
 """The values that hold from a scheduler's start to its end: section, key, and why."""
 

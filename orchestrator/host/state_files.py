@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from orchestrator.core.context import Mark
+from orchestrator.core.stream import HEAD, without_window
 from orchestrator.errors import FailedError, HostError, OrchestratorError, RefusedError
 from orchestrator.state_ports import Draft, StateRecord
 
@@ -46,6 +47,10 @@ class StateDirectories:
     async def copy(self, source: str, target: str) -> None:
         """Copy a file, its blocks shared where the file system can, its holes left out."""
         await asyncio.to_thread(copy_file, source, target)
+
+    async def forget_window(self, path: str) -> None:
+        """Change some bytes near the beginning of QEMU's stream (`core.stream`)."""
+        await asyncio.to_thread(_forget_window, Path(path))
 
     async def drop(self, path: str) -> None:
         """Remove a file; fine if it is not there."""
@@ -148,6 +153,17 @@ def copy_file(source: str, target: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FailedError(f"{source}: cannot be copied: {done.stderr.strip().removeprefix('cp: ')}")
+
+
+def _forget_window(path: Path) -> None:
+    with path.open("r+b") as file:
+        changed = without_window(file.read(HEAD))
+        if changed is None:
+            raise FailedError(
+                f"{path}: QEMU has not written where the guest's window is; its stream is of another kind"
+            )
+        file.seek(0)
+        file.write(changed)
 
 
 def _mark(path: str) -> Mark | None:

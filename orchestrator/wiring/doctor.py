@@ -11,7 +11,7 @@ from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GIB, Architecture
 from orchestrator.core.shield_record import Phase
 from orchestrator.errors import OrchestratorError
-from orchestrator.host import cgroups, prerequisites
+from orchestrator.host import cgroups, pages, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
@@ -53,6 +53,7 @@ def findings(policy: Policy) -> Iterator[Finding]:
     if topology.pool:
         yield from _kept_off(policy)
     yield prerequisites.huge_pages()
+    yield _merging(policy.hypervisor.merge_memory)
     yield prerequisites.memory(GIB)
     yield prerequisites.real_root()
 
@@ -90,6 +91,19 @@ def _memory_bound(connect: str) -> Finding:
         return Finding(name, Level.NOTE, found, "boot without cgroup_disable=memory")
     found = "not by the kernel: libvirt's embedded driver runs without cgroups; a guest's QEMU is trusted with its size"
     return Finding(name, Level.NOTE, found, "orchestrator serve --connect qemu:///system")
+
+
+def _merging(wanted: bool) -> Finding:
+    name, merges = "page merging", pages.merging()
+    if not wanted:
+        return Finding(name, Level.OK, "off: nobody can find out so what is in the memory of others' guests")
+    if merges is None:
+        found = "the policy wants it, and this kernel cannot (no KSM): no guest can be started by this policy"
+        return Finding(name, Level.MISSING, found, "merge_memory = false in the policy, or a kernel with CONFIG_KSM")
+    if not merges:
+        found = "the policy allows it, but nobody has switched it on"
+        return Finding(name, Level.NOTE, found, "echo 1 > /sys/kernel/mm/ksm/run")
+    return Finding(name, Level.OK, "on, as the policy has it: by the time of writes, guests can tell what others have")
 
 
 def _run_directory() -> Iterator[Finding]:

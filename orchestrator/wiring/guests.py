@@ -81,17 +81,21 @@ def build_engine(topology: Topology, policy: Policy, hypervisor: LibvirtHypervis
     from orchestrator.host.clock import MonotonicClock
     from orchestrator.quotas import Accounting
 
-    launcher, calendar = build_launcher(topology, hypervisor, connect), HostCalendar()
+    launcher, calendar = build_launcher(topology, hypervisor, connect, policy.hypervisor.merge_memory), HostCalendar()
     now = effective(policy, calendar.local()).policy
     return Engine(topology, now, launcher, MonotonicClock(), accounting=Accounting(calendar))
 
 
-def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str) -> Launcher:
-    """Return a launcher on real adapters; `connect` is where the hypervisor was opened."""
+def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str, merges: bool = False) -> Launcher:
+    """Return a launcher on real adapters; `connect` is where the hypervisor was opened.
+
+    If the policy `merges` equal pages of guests, HostError where the kernel cannot.
+    """
     from orchestrator.host.cgroups import bounds_memory
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
     from orchestrator.host.opening import UserFiles
+    from orchestrator.host.pages import require_merging
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
     from orchestrator.rooms import CGROUP
@@ -99,9 +103,18 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
 
     opener = UserFiles((SERVICE_CORE,))
     files = GuestDirectories(guest_directories(), _daemons_user(connect), opener)
-    processes = ProcFs(home=CGROUP if connect == EMBED else None)
-    bounds = bounds_memory(connect)
-    return Launcher(topology, hypervisor, processes, QmpMonitors(), files, service_payloads(), bounds)
+    if merges:
+        require_merging()
+    return Launcher(
+        topology,
+        hypervisor,
+        ProcFs(home=CGROUP if connect == EMBED else None),
+        QmpMonitors(),
+        files,
+        service_payloads(),
+        bounds_memory=bounds_memory(connect),
+        merges_memory=merges,
+    )
 
 
 def _daemons_user(connect: str) -> int | None:

@@ -128,8 +128,9 @@ async def serve(settings: Settings, tell: Tell) -> None:
             if why:
                 tell(f"note: {why}")
         connect = settings.connect or settings.policy.hypervisor.connect
+        merges = settings.policy.hypervisor.merge_memory
         async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
-            launcher, clock = build_launcher(topology, hypervisor, connect), realtime.AlarmClock()
+            launcher, clock = build_launcher(topology, hypervisor, connect, merges), realtime.AlarmClock()
             daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
             pinned = daemon.definitions.pinned
             contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)

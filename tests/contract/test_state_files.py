@@ -114,6 +114,24 @@ def test_nothing_is_offered_before_it_is_published(side: Side) -> None:
     run(act())
 
 
+def test_where_a_window_was_is_forgotten_and_nothing_else(side: Side) -> None:
+    name, rest = b"0000:00:02.0/orchestrator-window", bytes(range(256)) * 400
+    state = b"QEVM" + bytes([len(name)]) + name + bytes(8)
+
+    async def act() -> None:
+        draft = await side.files.begin("alice", "saved", "one")
+        path = f"{draft.directory}/state"
+        side.write(path, state + b"\0\0\0\0\xf8\0\0\0" + rest)
+        await side.files.forget_window(path)
+        assert side.read(path) == state + bytes(8) + rest
+        side.write(path, rest)
+        with pytest.raises(FailedError):
+            await side.files.forget_window(path)
+        assert side.read(path) == rest
+
+    run(act())
+
+
 def test_a_name_that_is_taken_is_refused_at_the_beginning_and_at_the_end(side: Side) -> None:
     async def act() -> None:
         first = await side.files.begin("alice", "saved", "one")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.core.context import Mark
 from orchestrator.core.model import Architecture
+from orchestrator.core.stream import without_window
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.errors import FailedError, RefusedError
 from orchestrator.state_ports import Draft, EmulatorFacts, StateRecord
@@ -36,6 +37,12 @@ class FakeStates:
         if content is None:
             raise FailedError(f"{source}: cannot be copied: it is not there")
         self._host.disk[target] = content
+
+    async def forget_window(self, path: str) -> None:
+        changed = without_window(self._host.disk[path])
+        if changed is None:
+            raise FailedError(f"{path}: tells of no window")
+        self._host.disk[path] = changed
 
     async def drop(self, path: str) -> None:
         self._host.disk.pop(path, None)

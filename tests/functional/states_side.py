@@ -23,21 +23,25 @@ from orchestrator.contexts import Contexts
 from orchestrator.core.context import Kind
 from orchestrator.core.model import KernelBoot
 from orchestrator.core.policy import Policy
+from orchestrator.core.smaps import Share, shares
 from orchestrator.engine import Engine
 from orchestrator.host.clock import MonotonicClock
 from orchestrator.host.emulators import QemuPrograms
 from orchestrator.host.state_files import StateDirectories
 from orchestrator.lab.kernel import default_cache, obtain_kernel
 from orchestrator.recorder import Unrecorded
+from orchestrator.service.callers import user_name
 from orchestrator.shelf import Shelf
 from orchestrator.state_ports import Draft
 from orchestrator.wiring.definitions import accelerator_for, emulator_path, load_guests, to_run
 from orchestrator.wiring.guests import EMBED, build_launcher, open_hypervisor
+from orchestrator.wiring.payloads import payload_store, resolved
 from orchestrator.wiring.site import load_topology
 from orchestrator.wiring.states import codec
 
 DOMAINS = Path(__file__).parents[2] / "domains"
 NAMES = tuple(f"heartbeat-{architecture}" for architecture in ("i386", "x86_64", "armv7l", "aarch64"))
+WINDOWS = ("window-i386", "window-aarch64")
 PATIENCE = 120.0
 
 
@@ -88,11 +92,11 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
+async def world(*, merges: bool = False) -> AsyncIterator[World]:
     policy = Policy()
     topology = load_topology(policy)
     async with open_hypervisor(EMBED) as hypervisor:
-        launcher = build_launcher(topology, hypervisor, EMBED)
+        launcher = build_launcher(topology, hypervisor, EMBED, merges=merges)
         if may_lend(topology):
             host = lend(Host(topology, hypervisor, launcher.processes))
             launcher = replace(launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes)
@@ -149,6 +153,61 @@ async def restore(here: World) -> Any:
             await here.engine.kill(each)
     found["strays"] = list(await here.contexts.gc())
     return found
+
+
+async def windows(here: World) -> Any:
+    """Have guests that execute a payload through a window go back to a snapshot, and again to one of what came of it.
+
+    Return for each the beats from which and with which they went on, and how they map it at last.
+    """
+    store = payload_store()
+    with (DOMAINS / "build" / "payload.img").open("rb") as image:
+        store.add(image.fileno(), "toolbox", user_name(os.geteuid()), public=True, quota=1 << 30)
+    found: dict[str, Any] = {}
+    for name in WINDOWS:
+        (parsed,) = load_guests([DOMAINS / "payload" / f"{name}.toml"])
+        parsed = resolved(parsed, user_name(os.geteuid()))
+        architecture = parsed.spec.architecture
+        await here.engine.start(to_run([parsed], 1, {architecture: accelerator_for(architecture, Policy())}))
+        await here.beaten([name], 2)
+        went_on = []
+        for each in ("first", "second"):
+            await here.contexts.snapshot(name, each)
+            last = here.beats(name)[-1]
+            await here.contexts.revert(name, each)
+            await here.beaten([name], 2)
+            went_on.append([last, here.beats(name)[0]])
+        (share,) = mapped(here.engine.guests[name].pid, store.root)
+        found[name] = {"beats": went_on, "written": share.private_dirty, "mapped": share.mapped}
+        await here.engine.kill(name)
+    return found
+
+
+async def merging(here: World) -> Any:
+    """Say whether the kernel may merge the pages of a guest's RAM with others."""
+    name = NAMES[-1]
+    await here.start([name])
+    guest = here.engine.guests[name]
+    may_be = mergeable(guest.pid, guest.domain.spec.memory)
+    await here.engine.kill(name)
+    return may_be
+
+
+def mergeable(pid: int | None, size: int) -> list[bool]:
+    """Read of each mapping of this size, that a file is not behind, whether it was advised MADV_MERGEABLE (proc(5))."""
+    found, wanted = [], False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0]:
+            first, last = (int(end, 16) for end in words[0].split("-"))
+            wanted = last - first == size and len(words) == 5
+        elif wanted and words[0] == "VmFlags:":
+            found.append("mg" in words)
+    return found
+
+
+def mapped(pid: int | None, root: Path) -> list[Share]:
+    return shares(Path(f"/proc/{pid}/smaps").read_text(), str(root))
 
 
 def ram_mapping(pid: int | None) -> str:
@@ -232,8 +291,11 @@ async def main(step: str) -> None:
         "restore": restore,
         "random": random,
         "after": after,
+        "windows": windows,
+        "unmerged": merging,
+        "merged": merging,
     }
-    async with world() as here:
+    async with world(merges=step == "merged") as here:
         act = known.get(step) or cut(*step.split("-"))
         sys.stdout.write(json.dumps(await act(here)))
         sys.stdout.flush()

@@ -16,6 +16,7 @@ from orchestrator.core.model import Architecture
 from orchestrator.host.disassembly import disassemble
 from orchestrator.host.monitor import QmpMonitor, QmpMonitors
 from orchestrator.inside import look_inside, serve_debugger
+from orchestrator.payloads.store import PayloadStore
 from tests.functional.mapped_guests import DOMAINS, Running, definition, running, wait_until
 
 BUILD = DOMAINS / "build"
@@ -129,3 +130,30 @@ def test_where_there_is_no_memory_less_is_seen(architecture: Architecture, guest
         return seen.memory
 
     assert asyncio.run(story()) == bytes(16)
+
+
+@pytest.mark.parametrize("architecture", [Architecture.I386, Architecture.X86_64])
+def test_memory_in_the_upper_half_of_what_32_bits_can_say_is_seen_too(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    subprocess.run(["make", "--silent", "-C", DOMAINS, "payload"], check=True, timeout=600)
+    image, store = BUILD / "payload.img", PayloadStore(tmp_path / "store")
+    with image.open("rb") as source:
+        payload = store.add(source.fileno(), "toolbox", "alice", public=True, quota=1 << 30)
+    wanted = [(definition(f"payload/window-{architecture}"), store.check(payload).mapped)]
+    with running(wanted, tmp_path) as (guest,):
+        wait_until(lambda: len(guest.counters()) > 0, [guest])
+        base = int(guest.value("payload at"), 16)
+        assert base >= 1 << 31
+
+        async def story() -> tuple[int, bytes, bytes]:
+            monitor = await QmpMonitors().connect(guest.monitor)
+            seen = await look_inside(monitor, architecture, [0], Look(instructions=1, address=base + 4090, length=5000))
+            await monitor.close()
+            return seen.vcpus[0].pc, seen.code, seen.memory
+
+        pc, code, memory = asyncio.run(story())
+    content = image.read_bytes()
+    assert memory == content[4090 : 4090 + 5000]
+    assert code == content[pc - base : pc - base + len(code)]
+    assert code

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.states_side import DOMAINS, NAMES
+from tests.functional.states_side import DOMAINS, NAMES, WINDOWS
 
 SIDE = Path(__file__).with_name("states_side.py")
 
@@ -71,6 +71,21 @@ def test_guests_of_all_architectures_go_on_after_everything_was_killed_and_clone
         assert len(set(one["uuids"])) == 3
         assert one["rams"] == ["", "rw-p", "rw-p"], "a private mapping of the template's file"
         assert one["notes"][0].startswith("clones go on with the template's random numbers")
+
+
+def test_guests_with_a_window_into_a_payload_go_on_from_snapshots_and_map_it_as_before(side: Side) -> None:
+    found = side("windows")
+    assert set(found) == set(WINDOWS)
+    for one in found.values():
+        assert all(last <= first <= last + 1 for last, first in one["beats"])
+        assert (one["written"], one["mapped"]) == (0, 64 << 20)
+
+
+@pytest.mark.parametrize(("step", "merges"), [("unmerged", False), ("merged", True)])
+def test_a_guests_pages_are_merged_with_others_only_if_the_policy_says_so(side: Side, step: str, merges: bool) -> None:
+    found = side(step)
+    assert found, "its RAM was found"
+    assert set(found) == {merges}
 
 
 def test_two_clones_are_told_that_they_are_and_have_different_random_numbers(side: Side) -> None:

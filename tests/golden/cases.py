@@ -30,9 +30,11 @@ from orchestrator.core.model import (
     Size,
     Watchdog,
 )
+from orchestrator.core.payloads import MappedPayload, PayloadMap, PayloadWish
 from orchestrator.core.placement import Placement
 from orchestrator.core.pool import Pool
-from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
+from orchestrator.core.xml.domain import Accelerator, Domain, RamFile
+from orchestrator.core.xml.memory import with_payload
 
 POOL = Pool(frozenset(range(2, 24)))
 DISKS = (
@@ -102,7 +104,11 @@ def ram_file(architecture: Architecture, *, shared: bool = False) -> Domain:
 
 
 def window(architecture: Architecture) -> Domain:
-    return replace(domain(architecture), window=Window("/var/lib/orchestrator/payload,1", 64 * MIB))
+    wish = PayloadWish(map=PayloadMap.WINDOW, digest="0f" * 32)
+    guest = domain(architecture)
+    stamp = (65024, 4242, 64 * MIB, 1_700_000_000_123_456_789, 1_700_000_000_123_456_790)
+    mapped = MappedPayload("0f" * 32, "/var/lib/orchestrator/payload,1", 64 * MIB, stamp)
+    return with_payload(replace(guest, spec=replace(guest.spec, payload=wish)), mapped)
 
 
 _AARCH64 = Architecture.AARCH64
@@ -148,6 +154,7 @@ CASES: Mapping[str, Domain] = {
     "pinned-firmware": replace(domain(boot=FirmwareBoot(firmware="/home/al/fw")), pinned=True),
     "by-policy": replace(domain(), by_policy=True),
     "growing-disks": replace(domain(disks=DISKS), disk=5 * GIB),
+    "memory-merged": replace(domain(), merged=True),
     "memory-bounded": replace(domain(), bounded=True),
     "memory-bounded-kvm": replace(domain(accelerator=Accelerator.KVM), bounded=True),
     "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),

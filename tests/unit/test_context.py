@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.core.cloning import cautions, unclonable, unrepeatable
 from orchestrator.core.context import Context, Host, Kind, Mark, decode, encode, misfits
-from orchestrator.core.model import Disk, DiskFormat, KernelBoot, Network, NetworkKind, Size
+from orchestrator.core.model import Architecture, Disk, DiskFormat, KernelBoot, Network, NetworkKind, Size
 from orchestrator.core.placement import Placement
 from orchestrator.core.pool import Pool
 from orchestrator.core.xml.domain import Accelerator, Domain
@@ -123,8 +123,24 @@ def test_a_plain_guest_can_be_cloned_and_its_owner_is_told_of_its_random_numbers
 
 
 def test_who_is_told_to_take_fresh_numbers_needs_no_caution() -> None:
-    assert cautions(replace(placed().spec, rng=True)) == []
-    assert cautions(replace(placed().spec, boot=KernelBoot(kernel="/boot/vmlinuz"))) == []
+    linux = KernelBoot(kernel="/boot/vmlinuz", cmdline="console=ttyS0 noacpi=off")
+    assert cautions(replace(placed().spec, boot=linux)) == []
+    assert cautions(replace(placed().spec, boot=linux, rng=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("wishes", "why"),
+    [
+        ({"rng": True}, "at first: nothing tells this guest that it is a clone"),
+        ({"boot": KernelBoot(kernel="/vmlinuz", cmdline="quiet acpi=off")}, "its kernel is started with acpi=off"),
+        ({"boot": KernelBoot(kernel="/vmlinuz", cmdline="acpi=off"), "rng": True}, "at first: nothing tells"),
+        ({"boot": KernelBoot(kernel="/Image"), "architecture": Architecture.AARCH64}, "this guest has no device"),
+    ],
+)
+def test_who_is_told_nothing_or_has_no_entropy_is_named_with_the_reason(wishes: dict[str, Any], why: str) -> None:
+    (note,) = cautions(replace(placed().spec, **wishes))
+    assert note.startswith("clones go on with the template's random numbers")
+    assert why in note
 
 
 def test_every_reason_against_clones_is_told() -> None:

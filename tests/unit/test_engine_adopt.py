@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.config import decode_guest
+from orchestrator.config import decode_guest, encode_guest
 from orchestrator.core.model import Mode
+from orchestrator.core.payloads import PayloadMap, PayloadWish
 from orchestrator.engine import Engine
+from orchestrator.payload_ports import NewPayload
 from tests.fakes.engine import engine_on, going, guest
 from tests.fakes.host import FakeHost
+from tests.fakes.payloads import FakePayloads
 
 NAMES = ["web", "a", "b", "c", "d"]
 
@@ -184,3 +187,31 @@ def test_a_killed_guest_is_gone_at_once() -> None:
 
     asyncio.run(story())
     assert host.domains == {}
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_who_has_been_taken_over_and_ends_for_its_payload_is_known_to_have(cut: bool) -> None:
+    host = FakeHost()
+
+    async def story() -> None:
+        first = engine_on(host)
+        payloads = first.payloads
+        assert isinstance(payloads, FakePayloads)
+        payloads.sources["/tools"] = b"tools"
+        wanted = NewPayload(path="/tools", user=None, owner="alice", name="tools", public=False, quota=99)
+        digest = (await payloads.add(wanted)).digest
+        plain = guest("a")
+        spec = replace(plain.spec, payload=PayloadWish(map=PayloadMap.WINDOW, digest=digest))
+        async with going(first):
+            await first.start([replace(plain, spec=spec, specification=encode_guest(spec))])
+        engine, _ = await come_back(host)
+        again = engine.payloads
+        assert isinstance(again, FakePayloads)
+        again.content = {place: b"" if cut else content for place, content in payloads.content.items()}
+        async with going(engine):
+            host.ends("a")
+            await host.clock.sleep(1)
+            ended = engine.guests["a"].ended or ""
+            assert ended.startswith("its payload was changed under it: /payloads/alice/") is cut, ended
+
+    asyncio.run(story())

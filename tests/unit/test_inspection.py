@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.discovery import discover
-from orchestrator.core.inspection import REGISTERS, Look, Mode, memory_command, parse_memory, parse_registers
+from orchestrator.core.inspection import (
+    REGISTERS,
+    Look,
+    Mode,
+    is_out_of_reach,
+    memory_command,
+    parse_memory,
+    parse_physical,
+    parse_registers,
+    physical_command,
+)
 from orchestrator.core.model import Architecture
 from orchestrator.core.placement import Placement, place
 from orchestrator.errors import FailedError, RefusedError, UsageError
@@ -197,3 +207,14 @@ def test_a_debugger_is_opened_for_an_exclusive_guest_alone(tmp_path: Path) -> No
                 await daemon.client.debug("turns", close=False)
 
     run(story)
+
+
+def test_addresses_that_qemu_takes_for_negative_numbers_are_translated_first() -> None:
+    assert is_out_of_reach(0x80000000, Architecture.I386)
+    assert is_out_of_reach(0xF8000000, Architecture.ARMV7L)
+    assert not is_out_of_reach(0x7FFFFFFF, Architecture.I386)
+    assert not is_out_of_reach(0xF8000000, Architecture.X86_64)
+    assert physical_command(0xF8000000) == "gva2gpa 0xf8000000"
+    assert parse_physical("gpa: 0xf8000000\r\n") == 0xF8000000
+    assert parse_physical("Unmapped\r\n") is None
+    assert memory_command(0xF8000000, 16, physical=True) == "xp /16xb 0xf8000000"

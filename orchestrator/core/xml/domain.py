@@ -8,6 +8,7 @@ from enum import StrEnum
 from orchestrator.core.arch import TRAITS, ArchitectureTraits
 from orchestrator.core.files import GuestFile, guest_files
 from orchestrator.core.model import GuestSpec
+from orchestrator.core.payloads import MappedPayload
 from orchestrator.core.placement import Placement
 
 
@@ -43,10 +44,12 @@ class Domain:
 
     `owner` is a user name, `specification` the guest definition as canonical JSON (it travels in the metadata),
     `emulator` the QEMU program's path, `directory` the guest's own run directory, in which all sockets, logs
-    and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one.
+    and overlays live; `priority` its class among shared guests. `ram_file` is the file behind its RAM, if there is one,
+    `mapped` the payload that it maps, as that was found when it was launched.
     `by_policy` guests were started by a policy run, which stops them when they are listed no longer. If it is `pinned`,
     the files that the definition names are held fast in that directory, and QEMU is given those. The kernel bounds the
-    memory of one that is `bounded`. `disk` is what its writable disks can grow to, in bytes.
+    memory of one that is `bounded`, and may merge pages of one that is `merged` with equal ones of others. `disk` is
+    what its writable disks can grow to, in bytes.
     `machine` is the machine type as QEMU versions it, if it has to be a certain one; a domain that is `incoming` waits
     for the state of a guest that was saved. One that is `staged` is paused until its user has use for it.
     """
@@ -62,12 +65,14 @@ class Domain:
     priority: int = 0
     ram_file: RamFile | None = None
     window: Window | None = None
+    mapped: MappedPayload | None = None
     by_policy: bool = False
     pinned: bool = False
     machine: str | None = None
     incoming: bool = False
     staged: bool = False
     bounded: bool = False
+    merged: bool = False
     disk: int = 0
 
     @property

@@ -16,7 +16,10 @@ from orchestrator.core.xml.elements import Element, cpuset, element
 RAM = "orchestrator-ram"
 """The object that is a guest's RAM."""
 
-_WINDOW = "ivshmem-plain,memdev=orchestrator-window,master=on"  # QEMU saves no guest that is not its memory's master
+WINDOW = "orchestrator-window"
+"""The object that is a window into a payload."""
+
+_DEVICE = f"ivshmem-plain,memdev={WINDOW},master=on"  # QEMU saves no guest that is not its memory's master
 
 _BESIDE = 512 * MIB
 _TRANSLATIONS = GIB
@@ -27,14 +30,18 @@ def memory_element(domain: Domain) -> Element:
     return element("memory", text=str(domain.spec.memory // 1024), unit="KiB")
 
 
-def backing_element(domain: Domain) -> Element:
-    """Return <memoryBacking>: huge pages if wished, and never pages merged with another owner's."""
+def backing_element(domain: Domain) -> Element | None:
+    """Return <memoryBacking>: huge pages if wished, and no pages merged with others' unless the policy says so.
+
+    What <nosharepages> says (QEMU's ``mem-merge=off``) holds for all memory objects of the guest, also for ours.
+    """
     backing = element("memoryBacking")
     if domain.spec.hugepages:
         page = element("page", size=domain.spec.hugepages // 1024, unit="KiB")
         backing.append(element("hugepages", page))
-    backing.append(element("nosharepages"))
-    return backing
+    if not domain.merged:
+        backing.append(element("nosharepages"))
+    return backing if len(backing) else None
 
 
 def memtune_element(domain: Domain) -> Element | None:
@@ -68,8 +75,8 @@ def with_payload(domain: Domain, mapped: MappedPayload) -> Domain:
     """Return a domain with the file of the payload that its definition wishes for."""
     wish = domain.spec.payload
     if wish is not None and wish.map is PayloadMap.RAM:
-        return replace(domain, ram_file=RamFile(mapped.path))
-    return replace(domain, window=Window(mapped.path, mapped.length))
+        return replace(domain, mapped=mapped, ram_file=RamFile(mapped.path))
+    return replace(domain, mapped=mapped, window=Window(mapped.path, mapped.length))
 
 
 def file_arguments(domain: Domain) -> tuple[str, ...]:
@@ -91,9 +98,9 @@ def file_arguments(domain: Domain) -> tuple[str, ...]:
         arguments += ["-object", backend, "-machine", f"memory-backend={RAM}"]
     if domain.window is not None:
         file, size = _quoted(domain.window.path), domain.window.size
-        backend = f"memory-backend-file,id=orchestrator-window,mem-path={file},size={size},share=on,readonly=on"
+        backend = f"memory-backend-file,id={WINDOW},mem-path={file},size={size},share=on,readonly=on"
         bus = "pci.0" if domain.traits.is_x86 else "pcie.0"
-        arguments += ["-object", backend, "-device", f"{_WINDOW},bus={bus}"]
+        arguments += ["-object", backend, "-device", f"{_DEVICE},bus={bus}"]
         if domain.spec.architecture is Architecture.ARMV7L:
             # Else the machine puts PCI's registers above 4 GiB, where 32-bit code finds them with its MMU alone.
             arguments += ["-machine", "highmem=off"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from orchestrator.core.payloads import MappedPayload
 from orchestrator.core.placement import Placement
 from orchestrator.core.xml.domain import Accelerator, Domain
 from orchestrator.core.xml.elements import Element, cpuset, element
@@ -22,6 +23,9 @@ BY_POLICY = "by-policy"
 STAGED = "staged"
 """The element that says so of a clone that is kept ready, until it is resumed for the first time."""
 
+MAPPED = "mapped"
+"""The element that says which payload's file it maps, and how that was when the guest was launched."""
+
 MOULD = "mould"
 """The element that says so of a domain that exists only until a template has been made with it."""
 
@@ -32,7 +36,7 @@ class Metadata:
 
     `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
     its user has paused it, which a scheduler's preemption is not, `by_policy` whether a policy run started it,
-    `mould` as `Domain.is_mould`, `staged` and `disk` as there.
+    `mould` as `Domain.is_mould`, `staged`, `disk` and `mapped` as there.
     """
 
     owner: str
@@ -48,6 +52,7 @@ class Metadata:
     mould: bool = False
     staged: bool = False
     disk: int = 0
+    mapped: MappedPayload | None = None
 
 
 def metadata_element(domain: Domain) -> Element:
@@ -73,6 +78,8 @@ def metadata_element(domain: Domain) -> Element:
         parts[MOULD] = ""
     for tag, text in parts.items():
         etree.SubElement(guest, f"{{{NAMESPACE}}}{tag}").text = text
+    if domain.mapped is not None:
+        guest.append(_mapped_element(domain.mapped))
     return element("metadata", guest)
 
 
@@ -82,6 +89,21 @@ def _where(placement: Placement) -> dict[str, str]:
         "emulator": cpuset(placement.emulator),
         "held": cpuset(placement.held),
     }
+
+
+def _mapped_element(mapped: MappedPayload) -> Element:
+    found = etree.Element(f"{{{NAMESPACE}}}{MAPPED}", digest=mapped.digest, length=str(mapped.length))
+    found.set("stamp", ",".join(map(str, mapped.stamp)))
+    found.text = mapped.path
+    return found
+
+
+def _mapped(guest: Element) -> MappedPayload | None:
+    found = guest.find(f"{{{NAMESPACE}}}{MAPPED}")
+    if found is None:
+        return None
+    stamp = tuple(int(number) for number in found.get("stamp", "").split(",") if number)
+    return MappedPayload(found.get("digest", ""), found.text or "", int(found.get("length", "")), stamp)
 
 
 def read_metadata(guest: Element) -> Metadata | None:
@@ -112,6 +134,7 @@ def read_metadata(guest: Element) -> Metadata | None:
             paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
             by_policy=guest.find(f"{{{NAMESPACE}}}{BY_POLICY}") is not None,
             staged=guest.find(f"{{{NAMESPACE}}}{STAGED}") is not None,
+            mapped=_mapped(guest),
             mould=guest.find(f"{{{NAMESPACE}}}{MOULD}") is not None,
         )
     except ValueError:
