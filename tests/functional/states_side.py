@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from orchestrator.bench.borrowed import Host, lend, may_lend
 from orchestrator.config import decode_guest
@@ -27,8 +27,10 @@ from orchestrator.core.smaps import Share, shares
 from orchestrator.engine import Engine
 from orchestrator.host.clock import MonotonicClock
 from orchestrator.host.emulators import QemuPrograms
+from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.state_files import StateDirectories
 from orchestrator.lab.kernel import default_cache, obtain_kernel
+from orchestrator.monitor_ports import Monitor
 from orchestrator.recorder import Unrecorded
 from orchestrator.service.callers import user_name
 from orchestrator.shelf import Shelf
@@ -46,24 +48,48 @@ PATIENCE = 120.0
 
 
 class Cutting(StateDirectories):
-    """Kills this process at a step of what is being written."""
+    """Kills this process at a step of what is being written, or loaded."""
 
     step = ""
 
     async def begin(self, owner: str, kind: str, name: str) -> Draft:
         draft = await super().begin(owner, kind, name)
-        self._at("begun")
+        self.at("begun")
         return draft
 
     async def publish(self, draft: Draft, manifest: str) -> str:
-        self._at("written")
+        self.at("written")
         path = await super().publish(draft, manifest)
-        self._at("published")
+        self.at("published")
         return path
 
-    def _at(self, step: str) -> None:
+    def at(self, step: str) -> None:
         if step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class CuttingMonitor:
+    """A real monitor, but for what is at a step of a guest that is given a state."""
+
+    real: Monitor
+    files: Cutting
+
+    async def load(self, path: str, *, skip_shared: bool) -> None:
+        self.files.at("loading")
+        await self.real.load(path, skip_shared=skip_shared)
+        self.files.at("loaded")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+@dataclass(frozen=True)
+class CuttingMonitors:
+    files: Cutting
+
+    async def connect(self, socket: str) -> Monitor:
+        return cast(Monitor, CuttingMonitor(await QmpMonitors().connect(socket), self.files))
 
 
 @dataclass
@@ -100,8 +126,9 @@ async def world(*, merges: bool = False) -> AsyncIterator[World]:
         if may_lend(topology):
             host = lend(Host(topology, hypervisor, launcher.processes))
             launcher = replace(launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes)
-        engine = Engine(launcher.topology, policy, launcher, MonotonicClock())
         files = Cutting(Path(os.environ["ORCHESTRATOR_STATE_DIR"]) / "states")
+        launcher = replace(launcher, monitors=CuttingMonitors(files))
+        engine = Engine(launcher.topology, policy, launcher, MonotonicClock())
         emulators = QemuPrograms(emulator_path, lambda which: accelerator_for(which, policy).accelerator)
         shelf = Shelf(files, emulators, codec(lambda _: False))
         contexts = Contexts(engine, launcher, shelf, Unrecorded(), time.time_ns)
@@ -259,8 +286,10 @@ async def random(here: World) -> Any:
 def cut(what: str, step: str) -> Callable[[World], Awaitable[Any]]:
     async def act(here: World) -> Any:
         await here.start(NAMES[:1])
+        if what == "clone":
+            await here.contexts.template(NAMES[0], "cut")
         here.files.step = step
-        await getattr(here.contexts, what)(NAMES[0], "cut")
+        await (here.contexts.clone("cut", 1) if what == "clone" else getattr(here.contexts, what)(NAMES[0], "cut"))
         return None
 
     return act
@@ -269,13 +298,12 @@ def cut(what: str, step: str) -> Callable[[World], Awaitable[Any]]:
 async def after(here: World) -> Any:
     """Come back as the next daemon does; return what is there, and end it."""
     notes = await here.engine.adopt(decode_guest) + await here.contexts.finish()
-    (name,) = NAMES[:1]
     held = [each for kind in Kind for each in await here.contexts.shelf.held(kind) if each.context.name.endswith("cut")]
     living = {each: here.engine.state(each) for each in here.engine.guests if here.engine.state(each) != "stopped"}
-    if name in living:
-        if living[name] == "paused":
-            await here.engine.resume(name)
-        await here.beaten([name], len(here.beats(name)) + 2)
+    for guest, state in living.items():
+        if state == "paused":
+            await here.engine.resume(guest)
+        await here.beaten([guest], len(here.beats(guest)) + 2)
     for guest in living:
         await here.engine.kill(guest)
     aside = Path(os.environ["ORCHESTRATOR_STATE_DIR"]) / "states" / ".unfinished"

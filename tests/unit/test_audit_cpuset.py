@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.xml.cpuset import CORE_LIMIT, cores_in, mask_of, parse_cpuset, plain, shown
@@ -93,6 +93,7 @@ def test_any_text_is_taken_or_refused_with_a_value_error(text: str) -> None:
     assert 0 < mask < 1 << CORE_LIMIT
 
 
+@settings(deadline=None)
 @given(st.frozensets(st.integers(0, CORE_LIMIT - 1), max_size=20))
 def test_masks_and_cores_are_each_others_inverse(cores: frozenset[int]) -> None:
     assert cores_in(mask_of(cores)) == tuple(sorted(cores))
