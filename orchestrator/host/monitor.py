@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from qemu.qmp import QMPClient, QMPError, Runstate
 
+from orchestrator.answer import Answer
 from orchestrator.core.life import TOLD
 from orchestrator.core.qmplines import Conversation
 from orchestrator.errors import FailedError, OutcomeUnknownError
@@ -215,18 +216,18 @@ class _Turns(asyncio.Protocol):
         self._transport = transport
         self._behind = behind
         self._conversation = Conversation()
-        self._awaited: dict[str, tuple[str, asyncio.Future[None], asyncio.TimerHandle]] = {}
+        self._awaited: dict[str, tuple[str, Answer, asyncio.TimerHandle]] = {}
         self._over = False
         self._loop = asyncio.get_running_loop()
 
-    def ask(self, command: str) -> asyncio.Future[None]:
+    def ask(self, command: str) -> Answer:
         """Give a command at once; what is returned is done when QEMU has answered.
 
         FailedError if it has failed, OutcomeUnknownError if no answer came in time.
         """
-        answered: asyncio.Future[None] = self._loop.create_future()
+        answered = Answer(self._loop)
         if self._over or self._transport.is_closing():
-            answered.set_exception(self._failure(command, "QEMU has hung up"))
+            answered.settle(self._failure(command, "QEMU has hung up"))
         else:
             name, line = self._conversation.ask(command)
             self._transport.write(line)
@@ -239,12 +240,7 @@ class _Turns(asyncio.Protocol):
         for name, error in answers:
             command, answered, limit = self._awaited.pop(name)
             limit.cancel()
-            if answered.done():  # who asked waits no longer
-                continue
-            if error is None:
-                answered.set_result(None)
-            else:
-                answered.set_exception(self._failure(command, error))
+            answered.settle(None if error is None else self._failure(command, error))
         if rest:
             self._behind.data_received(rest)
 
@@ -268,16 +264,14 @@ class _Turns(asyncio.Protocol):
 
     def _end(self) -> None:
         self._over = True
-        for command, answered, limit in self._awaited.values():
+        awaited, self._awaited = self._awaited, {}
+        for command, answered, limit in awaited.values():
             limit.cancel()
-            if not answered.done():
-                answered.set_exception(self._failure(command, "QEMU has hung up"))
-        self._awaited.clear()
+            answered.settle(self._failure(command, "QEMU has hung up"))
 
     def _late(self, name: str) -> None:
         command, answered, _ = self._awaited[name]
-        if not answered.done():
-            answered.set_exception(_unknown(self._socket, command))
+        answered.settle(_unknown(self._socket, command))
 
     def _failure(self, command: str, why: str) -> FailedError:
         return FailedError(f"{self._socket}: {command!r} failed: {why}")

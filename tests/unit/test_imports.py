@@ -55,6 +55,7 @@ LAYERS = {
     "process_ports": "ports",
     "shield_ports": "ports",
     "shielding": "engine",
+    "answer": "ports",
     "file_ports": "ports",
     "state_ports": "ports",
     "monitor_ports": "ports",

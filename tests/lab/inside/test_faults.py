@@ -167,8 +167,9 @@ def check_a_clock_that_is_set(pid: int) -> None:
 def check_a_store_that_is_garbage(serve: Serve, servers: Servers, state: Path) -> Serve:
     serve.process.send_signal(signal.SIGKILL)
     serve.process.wait()
-    store = state / "store.sqlite"
-    store.write_bytes(os.urandom(8192))
+    for file in state.glob("store.sqlite-*"):  # else what it has of the latest pages would do
+        file.unlink()
+    (state / "store.sqlite").write_bytes(os.urandom(8192))
     again = servers.start()
     again.tells("store.sqlite")
     return again
