@@ -15,19 +15,15 @@ from typing import Any, cast
 
 from qemu.qmp import QMPClient, QMPError, Runstate
 
-from orchestrator.answer import Answer
 from orchestrator.core.life import TOLD
-from orchestrator.core.qmplines import Conversation
-from orchestrator.errors import FailedError, OutcomeUnknownError
+from orchestrator.errors import FailedError
 from orchestrator.ports import Machine, ThreadRoles
+from orchestrator.shortcut import ANSWER_LIMIT, ShortCut, unknown
 
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # it raises what it also logs; stderr is the user's
 
 CONNECT_LIMIT = 30.0
 """Seconds in which QEMU must greet us; it listens before it runs, so only a very slow host needs many."""
-
-ANSWER_LIMIT = 30.0
-"""Seconds in which QEMU must answer a command."""
 
 _NO_LIMIT = 1 << 40
 """Bytes a second for a state, where QEMU's own limit is that of a network: 128 MiB."""
@@ -191,7 +187,7 @@ class QmpMonitor:
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments or None), ANSWER_LIMIT)
         except TimeoutError:
-            raise _unknown(self._socket, command) from None
+            raise unknown(self._socket, command) from None
         except QMPError as error:
             raise FailedError(f"{self._socket}: {command!r} failed: {error}") from error
 
@@ -199,82 +195,13 @@ class QmpMonitor:
 class _Client(QMPClient):
     """The library's client, whose connection can be listened in on."""
 
-    def short_cut(self, socket: str) -> _Turns:
+    def short_cut(self, socket: str) -> ShortCut:
         """Put a listener before the library's own; call it once, when the session is there."""
         assert self._writer is not None
         transport = self._writer.transport
-        turns = _Turns(socket, transport, cast(asyncio.Protocol, transport.get_protocol()))
+        turns = ShortCut(socket, transport, cast(asyncio.Protocol, transport.get_protocol()))
         transport.set_protocol(turns)
         return turns
-
-
-class _Turns(asyncio.Protocol):
-    """Gives commands and takes their answers out of what is received; all else goes to the protocol behind it."""
-
-    def __init__(self, socket: str, transport: asyncio.WriteTransport, behind: asyncio.Protocol) -> None:
-        self._socket = socket
-        self._transport = transport
-        self._behind = behind
-        self._conversation = Conversation()
-        self._awaited: dict[str, tuple[str, Answer, asyncio.TimerHandle]] = {}
-        self._over = False
-        self._loop = asyncio.get_running_loop()
-
-    def ask(self, command: str) -> Answer:
-        """Give a command at once; what is returned is done when QEMU has answered.
-
-        FailedError if it has failed, OutcomeUnknownError if no answer came in time.
-        """
-        answered = Answer(self._loop)
-        if self._over or self._transport.is_closing():
-            answered.settle(self._failure(command, "QEMU has hung up"))
-        else:
-            name, line = self._conversation.ask(command)
-            self._transport.write(line)
-            self._awaited[name] = command, answered, self._loop.call_later(ANSWER_LIMIT, self._late, name)
-        return answered
-
-    def data_received(self, data: bytes) -> None:
-        """Tell who waits of the answers to ours, and the protocol behind of the rest."""
-        answers, rest = self._conversation.hear(data)
-        for name, error in answers:
-            command, answered, limit = self._awaited.pop(name)
-            limit.cancel()
-            answered.settle(None if error is None else self._failure(command, error))
-        if rest:
-            self._behind.data_received(rest)
-
-    def eof_received(self) -> bool | None:
-        """Tell everybody that QEMU has hung up."""
-        self._end()
-        return self._behind.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everybody that the connection is no more."""
-        self._end()
-        self._behind.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Pass on that QEMU does not read: what the library has to say can wait."""
-        self._behind.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass on that QEMU reads again."""
-        self._behind.resume_writing()
-
-    def _end(self) -> None:
-        self._over = True
-        awaited, self._awaited = self._awaited, {}
-        for command, answered, limit in awaited.values():
-            limit.cancel()
-            answered.settle(self._failure(command, "QEMU has hung up"))
-
-    def _late(self, name: str) -> None:
-        command, answered, _ = self._awaited[name]
-        answered.settle(_unknown(self._socket, command))
-
-    def _failure(self, command: str, why: str) -> FailedError:
-        return FailedError(f"{self._socket}: {command!r} failed: {why}")
 
 
 class QmpMonitors:
@@ -290,12 +217,6 @@ class QmpMonitors:
             reason = f"no greeting within {CONNECT_LIMIT:g} s" if isinstance(error, TimeoutError) else error
             raise FailedError(f"{socket}: cannot talk to the guest's monitor: {reason}") from error
         return QmpMonitor(client, socket)
-
-
-def _unknown(socket: str, command: str) -> OutcomeUnknownError:
-    return OutcomeUnknownError(
-        f"{socket}: no answer to {command!r} within {ANSWER_LIMIT:g} s; the guest may or may not obey"
-    )
 
 
 def _told(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

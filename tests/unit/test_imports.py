@@ -56,6 +56,7 @@ LAYERS = {
     "shield_ports": "ports",
     "shielding": "engine",
     "answer": "ports",
+    "shortcut": "ports",
     "file_ports": "ports",
     "state_ports": "ports",
     "monitor_ports": "ports",
