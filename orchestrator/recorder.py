@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.core.cpulist import format_cpulist
+from orchestrator.core.health import Kept
 from orchestrator.core.model import Mode
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.xml.domain import Domain
@@ -148,6 +149,11 @@ class Recorder:
     def sample(self, sample: Mapping[str, Any]) -> None:
         """Put figures of this moment into the log of metrics."""
         self._chores.metrics({"at": self._wall(), **sample})
+
+    def kept(self) -> Kept:
+        """Return how far the journal goes, and what could not be kept."""
+        health = self._chores.health()
+        return Kept(self._journal.head, health.dropped + health.lost)
 
     def limit_serial(self, limit: int) -> None:
         """Keep so many bytes of what each guest's serial port prints, of those that are there too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,16 @@ from orchestrator import wiring
 from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, Socket, run_async
 
 
-def serve(policy: PolicyFile = None, connect: Connect = None, socket: Socket = None, json: JsonFlag = False) -> None:
+def serve(
+    policy: PolicyFile = None,
+    connect: Connect = None,
+    socket: Socket = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Tell metrics on this loopback port too, like 127.0.0.1:9464."),
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
     """Schedule guests on this host until SIGTERM or Ctrl-C, which leave them running; SIGHUP reads the policy anew.
 
     What happens is told on stderr, a line each; with --json as an object each.
@@ -23,6 +33,7 @@ def serve(policy: PolicyFile = None, connect: Connect = None, socket: Socket = N
             line = jsonlib.dumps({"at": at, "message": line})
         typer.echo(line, err=True)
 
+    wiring.metrics.check(metrics)
     service = wiring.service
     rules = wiring.site.load_policy(policy)
-    run_async(service.serve(service.Settings(policy, rules, connect, socket), tell))
+    run_async(service.serve(service.Settings(policy, rules, connect, socket, metrics), tell))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.core.journal import START, Head
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoresHealth:
@@ -24,3 +26,11 @@ class ChoresHealth:
     serial_lost: int
     alive: bool
     trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How far the journal goes, and how many records of the event log and of samples could not be kept."""
+
+    head: Head = START
+    lost: int = 0

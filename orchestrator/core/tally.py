@@ -76,7 +76,7 @@ class Tallies:
     def __init__(self) -> None:
         self.guests: dict[str, Tally] = {}
         self.latencies = Latencies()
-        self.quarantined = 0
+        self.quarantined = self.repairs = 0
         self._freed: dict[int, int] = {}
 
     def take(self, notice: Notice) -> None:

@@ -30,6 +30,7 @@ from orchestrator.service.messages import (
     StartRequest,
     encode_error,
 )
+from orchestrator.service.metrics import CONTENT_TYPE, expose
 from orchestrator.service.openapi import description
 from orchestrator.service.overview import OverviewDesk
 from orchestrator.service.payload_api import payload_handlers
@@ -99,6 +100,7 @@ class Api:
             "explain": self._explain,
             "cores": self._cores,
             "overview": self._overview,
+            "metrics": self._metrics,
             "events": self._events,
             "log": self._read_log,
             "console": self._console,
@@ -173,6 +175,10 @@ class Api:
 
     async def _overview(self, request: web.Request) -> web.StreamResponse:
         return _json(self._overviews.overview(_caller(request)))
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        text = await expose(self._overviews.overview(_caller(request)))
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _openapi(self, _request: web.Request) -> web.StreamResponse:
         return _json(description(self._version))

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.core.health import Kept
 from orchestrator.core.overview import Got, Shareout, Survey, jain, quota_use, user_use, wanted
 from orchestrator.core.sharing import Wait
 from orchestrator.core.tally import LATENCIES, Tally
 from orchestrator.engine import Engine, RunningGuest
-from orchestrator.ports import Clock
 from orchestrator.service.callers import Peer
 from orchestrator.service.desk import Desk
 from orchestrator.service.views import NANOSECONDS
@@ -103,13 +103,21 @@ class HandoverLoad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DaemonLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """The daemon itself: for how long it is there, what it has used of its core, and its memory in bytes."""
+    """The daemon itself: for how long it is there, what it has used of its core, and its memory in bytes.
+
+    `journal` is how many records the journal has, `journal_head` the last one's hash; `records_lost` are those of the
+    event log and of samples. `repairs` counts threads that were put back where they belong.
+    """
 
     seconds: float
     cpu_seconds: float
     memory: int
     events: int
     quarantined: int
+    repairs: int
+    journal: int
+    journal_head: str
+    records_lost: int
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,13 +134,18 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OverviewDesk:
-    """Answers what the desk's counts and the engine's state come to. `memory` says how much a process has."""
+    """Answers what the desk's counts and the engine's state come to.
 
-    def __init__(self, desk: Desk, engine: Engine, clock: Clock, memory: Callable[[int], int]) -> None:
+    `memory` says how much a process has, `kept` how the records are doing.
+    """
+
+    def __init__(
+        self, desk: Desk, engine: Engine, memory: Callable[[int], int], kept: Callable[[], Kept] = Kept
+    ) -> None:
         self._desk = desk
         self._engine = engine
-        self._clock = clock
         self._memory = memory
+        self._kept = kept
         self._shareout = Shareout()
         self._began = time.monotonic()
 
@@ -263,12 +276,17 @@ class OverviewDesk:
         return HandoverLoad(seconds=ends, counts=tuple(latencies.counts), total_seconds=latencies.total / NANOSECONDS)
 
     def _daemon(self) -> DaemonLoad:
+        kept = self._kept()
         return DaemonLoad(
             seconds=round(time.monotonic() - self._began, 3),
             cpu_seconds=round(time.process_time(), 3),
             memory=self._memory(os.getpid()),
             events=self._desk.events.last,
             quarantined=self._desk.tallies.quarantined,
+            repairs=self._desk.tallies.repairs,
+            journal=kept.head.seq,
+            journal_head=kept.head.hash,
+            records_lost=kept.lost,
         )
 
 

@@ -155,6 +155,7 @@ ROUTES = (
     Route("POST", f"{_STATES}/saved/{{name}}/restore", "restore", "Have a saved guest go on.", Kept),
     Route("POST", f"{_STATES}/template/{{name}}/clone", "clone", "Start clones, all or none.", Clones, CloneRequest),
     Route("POST", f"{PREFIX}/gc", "gc", "Remove what was left unfinished; for root.", Removed),
+    Route("GET", "/metrics", "metrics", "Tell the same figures as Prometheus reads them.", media="text/plain"),
     Route("GET", f"{PREFIX}/openapi.json", "openapi", "Describe this API.", dict[str, object]),
 )
 """All that can be asked."""

@@ -19,6 +19,7 @@ from orchestrator.core.windows import effective
 from orchestrator.errors import OrchestratorError
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
+from orchestrator.wiring.metrics import metrics_port
 from orchestrator.wiring.records import accounting_of, keep_samples, recording
 from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
@@ -57,6 +58,7 @@ class Settings:
     policy: Policy
     connect: str | None
     socket: Path | None
+    metrics: str | None = None
 
 
 @dataclass(slots=True)
@@ -200,7 +202,7 @@ async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: Al
         serials = SerialDesk(desk, ServedSerials())
         for note in await contexts.finish():
             tell(note)
-        overview = OverviewDesk(desk, engine, clock, ProcFs().memory)
+        overview = OverviewDesk(desk, engine, ProcFs().memory, recorder.kept)
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
@@ -208,7 +210,7 @@ async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: Al
         acts = (collector.run(), _look(engine, tell), places, daemon.planner.run(clock), warming, sampling)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
-            async with serving(application, path):
+            async with serving(application, path), metrics_port(daemon.settings.metrics, overview, tell):
                 status = _status(engine)
                 tell(f"serving on {path}; {status}")
                 daemon.notifier.ready(status)

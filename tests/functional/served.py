@@ -136,7 +136,7 @@ async def served(policy: Policy, cpus: str = "0-63") -> AsyncIterator[Served]:
             PolicyDesk(desk, engine, definitions, FakeKeeper(policy)),
             SerialDesk(desk, FakeSerials(host)),
             StateDesk(desk, engine, contexts_on(host, engine)),
-            OverviewDesk(desk, engine, host.clock, launcher.processes.memory),
+            OverviewDesk(desk, engine, launcher.processes.memory),
         ),
     )
     try:

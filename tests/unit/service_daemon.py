@@ -193,7 +193,7 @@ async def daemon_on(
     served = desk(engine, definitions, events or Events(), host.clock, **options)
     path = directory / "socket"
     async with Client(path) as client, going(engine):
-        overview = OverviewDesk(served, engine, host.clock, FakeProcesses(host).memory)
+        overview = OverviewDesk(served, engine, FakeProcesses(host).memory)
         daemon = Daemon(host, engine, served, definitions, client, path, serials, overview)
         who = peer or (lambda _: daemon.caller)
         policies = PolicyDesk(served, engine, definitions, keeper or FakeKeeper())
