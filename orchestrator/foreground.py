@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.engine import Engine, Guest, RunningGuest
 from orchestrator.errors import FailedError
+from orchestrator.planner import Planner
 from orchestrator.ports import Clock
 
 LOOK_EVERY = 1.0
@@ -35,8 +36,9 @@ async def run_in_foreground(
     clock: Clock,
     interrupted: asyncio.Event,
     on_look: Callable[[], None],
+    planner: Planner | None = None,
 ) -> None:
-    """Start the guests, call `on_look` after each look, and end them whatever happens.
+    """Start the guests, call `on_look` after each look, and end them whatever happens; `planner` is followed meanwhile.
 
     Raises what a start raised, FailedError if the heartbeats were not reached in time.
     """
@@ -46,13 +48,13 @@ async def run_in_foreground(
     try:
         while not starting.done():
             await _next_look(clock, starting)
-            await _look(engine, guests, until)
+            await _look(engine, guests, until, planner)
             on_look()
         await starting
         began = clock.now()
         while not interrupted.is_set() and not _finished(_ours(engine, guests), until, clock.now() - began):
             await _next_look(clock, interruption)
-            await _look(engine, guests, until)
+            await _look(engine, guests, until, planner)
             on_look()
     finally:
         interruption.cancel()
@@ -70,7 +72,9 @@ def _ours(engine: Engine, guests: Sequence[Guest]) -> list[RunningGuest]:
     return [engine.guests[guest.spec.name] for guest in guests if guest.spec.name in engine.guests]
 
 
-async def _look(engine: Engine, guests: Sequence[Guest], until: Until) -> None:
+async def _look(engine: Engine, guests: Sequence[Guest], until: Until, planner: Planner | None) -> None:
+    if planner is not None:
+        planner.look()
     engine.keep_in_place()
     engine.look()
     if until.heartbeats is not None:

@@ -43,9 +43,11 @@ class View:
 
 def prepare(paths: Sequence[Path], count: int, policy: Policy) -> Prepared:
     """Read everything and refuse what can be refused before anything is started: files first, then the host."""
+    from orchestrator.core.windows import effective
     from orchestrator.engine import require_pool
+    from orchestrator.host.calendar import HostCalendar
 
-    parsed = load_guests(paths, policy.defaults)
+    parsed = load_guests(paths, effective(policy, HostCalendar().local()).policy.defaults)
     topology = load_topology(policy)
     require_pool(topology)
     choices = {arch: accelerator_for(arch, policy) for arch in sorted({each.spec.architecture for each in parsed})}
@@ -57,10 +59,13 @@ async def run(
 ) -> View:
     """Run the guests until it is time, SIGINT or SIGTERM; return the last look. All of them are stopped then.
 
-    Guests that run here already go on, and take turns with these; `on_note` is told what had to be done about them.
+    Guests that run here already go on, and take turns with these. `on_note` is told what had to be done about them, and
+    which windows of the policy have opened and closed meanwhile.
     """
     from orchestrator.config import decode_guest
+    from orchestrator.host.calendar import HostCalendar
     from orchestrator.host.clock import MonotonicClock
+    from orchestrator.planner import Planner
 
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -71,6 +76,8 @@ async def run(
         for note in await engine.adopt(decode_guest):
             on_note(note)
         view = View(engine, prepared.guests)
+        planner = Planner(engine, HostCalendar(), prepared.policy, on_note)
+        planner.plan(prepared.policy)  # a window may have opened since the engine was built
         await run_in_foreground(
             engine,
             prepared.guests,
@@ -78,5 +85,6 @@ async def run(
             clock=MonotonicClock(),
             interrupted=interrupted,
             on_look=lambda: on_look(view),
+            planner=planner,
         )
     return view

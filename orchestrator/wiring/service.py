@@ -163,7 +163,7 @@ def _assemble(
     policy = effective(settings.policy, calendar.local()).policy
     accounting = accounting_of(recorder, policy, calendar, clock, tell)
     engine = Engine(launcher.topology, policy, launcher, clock, note, recorder, accounting)
-    definitions = SentDefinitions(settings.policy, UserFiles((SERVICE_CORE,)))
+    definitions = SentDefinitions(policy, UserFiles((SERVICE_CORE,)))
     desk = Desk(engine, definitions, Events(), clock)
     planner = Planner(engine, calendar, settings.policy, tell, definitions.go_by)
     return Daemon(engine, desk, definitions, planner, notifier, settings, tell)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
 
 import pytest
 
+from orchestrator.core.model import Mode
+from orchestrator.core.windows import effective
 from orchestrator.engine import Engine, Guest
 from orchestrator.errors import FailedError, PinMismatchError
 from orchestrator.foreground import Until, run_in_foreground
-from tests.fakes.engine import engine_on, guest
+from orchestrator.planner import Planner
+from orchestrator.policy_file import parse_policy
+from orchestrator.quotas import Accounting
+from tests.fakes.calendar import FakeCalendar
+from tests.fakes.engine import engine_on, guest, launcher_on
 from tests.fakes.host import Astray, FakeHost, Faults
 
 NO_AIM = Until()
@@ -27,6 +35,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.engine: Engine = engine_on(self.host)
+        self.planner: Planner | None = None
 
     def go(self, *guests: Guest, until: Until = NO_AIM, on_look: Callable[[], None] = lambda: None) -> float:
         """Run, and return how many seconds it took."""
@@ -43,6 +52,7 @@ class Run:
                 clock=self.host.clock,
                 interrupted=self.interrupted,
                 on_look=look,
+                planner=self.planner,
             )
 
         asyncio.run(story())
@@ -66,6 +76,33 @@ def test_it_ends_after_its_seconds_and_looks_once_in_each() -> None:
     assert seen.ended == "stopped"
     assert seen.watch.looks == 7  # two proofs at the start, and the five
     assert seen.cpu_seconds == 4  # one vCPU, which is busy all the time in this host
+
+
+def test_windows_open_and_close_while_it_runs() -> None:
+    run, lines, floors = Run(), list[str](), list[int]()
+    policy = parse_policy(
+        b'[[window]]\nname = "lesson"\nat = "2026-03-02 12:01"\nduration = "1 min"\nchange = "drain"\n'
+        b"[window.set.cores]\nshared_floor = 6\n",
+        "p.toml",
+    )
+    calendar = FakeCalendar(run.host.clock, datetime(2026, 3, 2, 12, 0, 58))
+    run.engine = Engine(
+        run.engine.topology,
+        effective(policy, calendar.local()).policy,
+        launcher_on(run.host, run.engine.topology),
+        run.host.clock,
+        accounting=Accounting(calendar),
+    )
+    run.planner = Planner(run.engine, calendar, policy, lines.append)
+    server = guest("server", mode=Mode.EXCLUSIVE)
+    run.go(
+        server, guest(), until=Until(seconds=70), on_look=lambda: floors.append(run.engine.policy.cores.shared_floor)
+    )
+    assert [floor for floor, _ in groupby(floors)] == [0, 6, 0]
+    assert lines == ["policy: window 'lesson' has begun", "policy: window 'lesson' is over"]
+    moments = {name: run.engine.guests[name].ended for name in ("server", "beat")}
+    assert moments == {"server": "stopped", "beat": "stopped"}
+    assert run.host.trace.index("remove server") < run.host.trace.index("remove beat")
 
 
 def test_the_seconds_count_from_the_last_start() -> None:

@@ -50,10 +50,11 @@ change = "drain"
 class Scene:
     """A host whose clock on the wall shows 21:59 (or what `start` says) at first; `lines` are what is told."""
 
-    def __init__(self, text: str, start: datetime = datetime(2026, 3, 2, 21, 59)) -> None:
+    def __init__(self, text: str, start: datetime = datetime(2026, 3, 2, 21, 59), nodes: str = "0-5") -> None:
         self.host, self.notices, self.lines = FakeHost(), list[Notice](), list[str]()
         self.policy = parse_policy(text.encode(), "p.toml")
-        topology = discover({"cpu/online": "0-5"})
+        given = {f"node/node{number}/cpulist": cpus for number, cpus in enumerate(nodes.split())}
+        topology = discover({"cpu/online": "0-5", **given})
         self.calendar = FakeCalendar(self.host.clock, start)
         now = effective(self.policy, start).policy
         launcher, clock = launcher_on(self.host, topology), self.host.clock
@@ -76,6 +77,12 @@ class Scene:
 
     async def later(self, minutes: float) -> None:
         await self.host.clock.sleep(minutes * 60)
+
+    def cores(self, name: str) -> set[int]:
+        """Return where the threads of a guest may run."""
+        domain = self.host.named(name)
+        assert domain is not None
+        return {core for thread in domain.threads.values() for core in thread.allowed}
 
     def told(self, name: str, what: Happening) -> list[str]:
         return [notice.why for notice in self.notices if (notice.guest, notice.what) == (name, what)]
@@ -174,3 +181,23 @@ def test_another_plan_is_in_force_at_once() -> None:
         assert scene.engine.policy.cores.shared_floor == 2
 
     Scene(NIGHT.format(change="leave")).play(story)
+
+
+def test_who_can_be_moved_to_a_better_place_is_moved_when_a_window_opens_and_is_told_why() -> None:
+    async def story(scene: Scene) -> None:
+        for name in "xyz":
+            await scene.engine.start([guest(name, mode=Mode.EXCLUSIVE)])
+        await scene.engine.stop(["x"])
+        await scene.engine.start([guest("wide", 2, mode=Mode.EXCLUSIVE)])
+        await scene.engine.stop(["y"])
+        assert scene.cores("wide") == {2, 5}, "one of them is in another node"
+        await scene.later(2)
+        assert scene.cores("wide") == {3, 5}
+        assert scene.engine.explain("wide").cores == (3, 5)
+        assert scene.engine.state("wide") is State.RUNNING
+        assert scene.cores("z") == {4}
+
+    text = NIGHT.format(change="move").replace("shared_floor = 3", "shared_floor = 0")
+    scene = Scene(text, nodes="0-2 3-5").play(story)
+    assert scene.told("wide", Happening.MOVES) == ["window 'night' has begun: to a better place"]
+    assert scene.told("z", Happening.MOVES) == []
