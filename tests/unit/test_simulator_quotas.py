@@ -52,3 +52,33 @@ def test_refusals_of_quotas_are_told() -> None:
     text = SCENARIO.replace("{more}", "[policy.everyone]\nguests = 3").encode()
     report = simulate(parse_scenario(text, "s.toml")).report
     assert report.refused == 2
+
+
+HUNDRED = """
+title = "a hundred guests of one, two of another, and two of one with twice the weight"
+duration = "1 min"
+[host]
+cpus = 5
+[[guests]]
+name = "many"
+owner = "many"
+count = 100
+[[guests]]
+name = "few"
+owner = "few"
+count = 2
+[[guests]]
+name = "heavy"
+owner = "heavy"
+count = 2
+[policy.user.heavy]
+weight = 200
+"""
+
+
+def test_who_submits_a_hundred_guests_gets_no_more_and_who_has_twice_the_weight_gets_twice_as_much() -> None:
+    report = simulate(parse_scenario(HUNDRED.encode(), "s.toml")).report
+    got = {share.owner: share.got for share in report.shares}
+    assert got["heavy"] == pytest.approx(2 * got["few"], rel=0.03)
+    assert got["heavy"] == pytest.approx(2 * got["many"], rel=0.03)
+    assert got["many"] <= got["few"] * 1.03
