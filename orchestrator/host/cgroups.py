@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path("/sys/fs/cgroup")
-EMBED = "embed"
 
 
 def bounds_memory(connect: str, root: Path = ROOT) -> bool:
     """Whether libvirt can have the kernel bound a guest's memory, where it is reached by `connect`.
 
     The embedded driver runs without cgroups: with them, nobody could set the affinity of threads that it has placed.
+    A user's own libvirt has none, and takes no notice of a bound.
     """
-    return connect != EMBED and has_memory_controller(root)
+    return is_privileged(connect) and has_memory_controller(root)
+
+
+def is_privileged(connect: str) -> bool:
+    """Whether this names the system's libvirt, as ``qemu:///system`` does: it makes a cgroup for each guest."""
+    return urlsplit(connect).path == "/system"
 
 
 def has_memory_controller(root: Path = ROOT) -> bool:

@@ -15,7 +15,7 @@ from orchestrator.host import cgroups, pages, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
-from orchestrator.wiring import shield
+from orchestrator.wiring import guests, shield
 from orchestrator.wiring.site import load_topology
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def _memory_bound(connect: str) -> Finding:
     if not cgroups.has_memory_controller():
         found = "not by the kernel: no cgroup has a memory controller; a guest's QEMU is trusted to keep to its size"
         return Finding(name, Level.NOTE, found, "boot without cgroup_disable=memory")
-    found = "not by the kernel: libvirt's embedded driver runs without cgroups; a guest's QEMU is trusted with its size"
+    whose = "libvirt's embedded driver" if connect == guests.EMBED else f"the libvirt at {connect}"
+    found = f"not by the kernel: {whose} runs without cgroups; a guest's QEMU is trusted with its size"
     return Finding(name, Level.NOTE, found, "orchestrator serve --connect qemu:///system")
 
 

@@ -20,7 +20,9 @@ def test_a_memory_controller_of_either_version_is_found(tmp_path: Path) -> None:
     assert not has_memory_controller(two)
 
 
-def test_the_embedded_driver_bounds_nothing(tmp_path: Path) -> None:
+def test_only_the_systems_libvirt_bounds_anything(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("memory\n")
-    assert not bounds_memory("embed", tmp_path)
-    assert bounds_memory("qemu:///system", tmp_path)
+    for connect in ("embed", "qemu:///session", "qemu:///embed?root=/run/x"):
+        assert not bounds_memory(connect, tmp_path)
+    for connect in ("qemu:///system", "qemu+unix:///system?socket=/run/x"):
+        assert bounds_memory(connect, tmp_path)
