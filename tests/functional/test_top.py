@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.functional.program import PROGRAM
-from tests.functional.test_policy_cron import serving
+from tests.functional.cron_side import serving
 from tests.unit.service_daemon import Daemon, definition
 
 PATIENCE = 90.0  # seconds until something must be on the screen
