@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.program import PROGRAM
 from tests.functional.cron_side import serving
+from tests.functional.program import PROGRAM
 from tests.unit.service_daemon import Daemon, definition
 
 PATIENCE = 90.0  # seconds until something must be on the screen
