@@ -11,8 +11,8 @@ ROOT = Path("/sys/fs/cgroup")
 def bounds_memory(connect: str, root: Path = ROOT) -> bool:
     """Whether libvirt can have the kernel bound a guest's memory, where it is reached by `connect`.
 
-    The embedded driver runs without cgroups: with them, nobody could set the affinity of threads that it has placed.
-    A user's own libvirt has none, and takes no notice of a bound.
+    The embedded driver runs without cgroups: one thing less between a guest and the cores of its turn. A user's own
+    libvirt has none, and takes no notice of a bound.
     """
     return is_privileged(connect) and has_memory_controller(root)
 

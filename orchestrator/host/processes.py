@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import re
 import select
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +24,21 @@ _REALTIME = (os.SCHED_FIFO, os.SCHED_RR, 6)  # 6: SCHED_DEADLINE
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
+_LIBVIRTS = re.compile(r"/machine[./].*qemu.*/(vcpu\d+|iothread\d+|emulator)$")
+"""The control groups of a guest's threads, as libvirt names them; systemd's names for what is above them too."""
+
+
+def _confined(tid: int, cores: frozenset[int]) -> bool:
+    """Set where a thread may run, and tell whether that is what came of it: a cpuset may have none or few of these."""
+    try:
+        os.sched_setaffinity(tid, cores)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return os.sched_getaffinity(tid) == cores
+
+
 def _standing(tid: int) -> Standing:
     policy = os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK
     return Standing(frozenset(os.sched_getaffinity(tid)), policy in _REALTIME)
@@ -30,13 +47,19 @@ def _standing(tid: int) -> Standing:
 class ProcFs:
     """Reads a /proc tree. `root` is an argument so that a test can bring its own.
 
-    `home` is where control groups are mounted, if guests' processes belong into that of this one.
+    `home` is where control groups are mounted, if guests' processes belong into that of this one; `groups` is where
+    they are, whoever's they are.
     """
 
     def __init__(
-        self, root: Path = Path("/proc"), home: Path | None = None, ask: Callable[[int], Standing] = _standing
+        self,
+        root: Path = Path("/proc"),
+        home: Path | None = None,
+        ask: Callable[[int], Standing] = _standing,
+        groups: Path = Path("/sys/fs/cgroup"),
     ) -> None:
         self._root = root
+        self._groups = groups
         self._home = home
         self._ask = ask
         self._found: dict[str, int] = {}
@@ -118,14 +141,33 @@ class ProcFs:
             raise FailedError(f"process {pid} cannot be brought back into its cgroup: {error.strerror}") from error
 
     def pin(self, tid: int, cores: frozenset[int]) -> None:
-        """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses."""
+        """Let a thread run on these cores only; fine if it has gone. FailedError if the kernel refuses.
+
+        libvirt's own daemon has a cpuset for each vCPU, which says the same then, or no core outside it could be had.
+        """
         try:
-            os.sched_setaffinity(tid, cores)
+            if not _confined(tid, cores):
+                self._move_cpuset(tid, cores)
+                os.sched_setaffinity(tid, cores)
         except ProcessLookupError:
             return
         except OSError as error:
             where = format_cpulist(cores)
             raise FailedError(f"thread {tid} cannot be moved to cores {where}: {error.strerror}") from error
+
+    def _move_cpuset(self, tid: int, cores: frozenset[int]) -> None:
+        """Have the cpuset that libvirt has made for a thread be these cores; one of anybody else's stays as it is."""
+        try:
+            lines = (self._root / str(tid) / "cgroup").read_text().splitlines()
+        except OSError:  # it has gone, as the kernel will say next
+            return
+        for line in lines:
+            number, controllers, path = line.split(":", 2)
+            if _LIBVIRTS.search(path) and (number == "0" or "cpuset" in controllers.split(",")):
+                base = self._groups if number == "0" else self._groups / "cpuset"
+                cpuset = base / path.lstrip("/") / "cpuset.cpus"
+                if cpuset.exists():
+                    cpuset.write_text(f"{format_cpulist(cores)}\n")
 
     def identity(self, pid: int) -> str:
         """Return pid, starttime (22 in proc(5)) and the boot's id."""

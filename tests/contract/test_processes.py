@@ -268,6 +268,42 @@ def test_a_thread_is_pinned_and_one_that_has_gone_is_no_matter() -> None:
     kernel.pin(process.pid, frozenset({0}))
 
 
+@pytest.mark.parametrize(
+    ("line", "group", "moves"),
+    [
+        ("0::/machine/qemu-1-web.libvirt-qemu/libvirt/vcpu0", "machine/qemu-1-web.libvirt-qemu/libvirt/vcpu0", True),
+        (
+            r"0::/machine.slice/machine-qemu\x2d1.scope/libvirt/emulator",
+            r"machine.slice/machine-qemu\x2d1.scope/libvirt/emulator",
+            True,
+        ),
+        (
+            "3:cpuset:/machine/qemu-1-web.libvirt-qemu/iothread1",
+            "cpuset/machine/qemu-1-web.libvirt-qemu/iothread1",
+            True,
+        ),
+        ("0::/system.slice/orchestrator.service", "system.slice/orchestrator.service", False),
+        ("0::/", "", False),
+    ],
+)
+def test_a_cpuset_of_libvirts_moves_with_its_thread_and_nobody_elses(
+    tmp_path: Path, line: str, group: str, moves: bool
+) -> None:
+    with qemu_lookalike() as process:
+        cpuset = tmp_path / "groups" / group / "cpuset.cpus"
+        cpuset.parent.mkdir(parents=True)
+        cpuset.write_text("0\n")
+        said = tmp_path / "proc" / str(process.pid) / "cgroup"
+        said.parent.mkdir(parents=True)
+        said.write_text(f"4:memory:/elsewhere\n{line}\n")
+        kernel = ProcFs(tmp_path / "proc", groups=tmp_path / "groups")
+        kernel.pin(process.pid, frozenset({1}))
+        assert cpuset.read_text() == "0\n"  # it was not in the way
+        with pytest.raises(FailedError):  # there is no such core, as where a cpuset has none of those that are wanted
+            kernel.pin(process.pid, frozenset({1022, 1023}))
+        assert cpuset.read_text() == ("1022-1023\n" if moves else "0\n")
+
+
 def test_only_the_process_of_the_domain_is_frozen_and_killed() -> None:
     kernel = ProcFs()
     with qemu_lookalike() as process:
