@@ -19,10 +19,38 @@ _EAGER = 0.0005
 """Seconds for which an answer is looked out for: QEMU takes less, and a core that went to sleep is slow to wake up."""
 
 
+class Lookout:
+    """Has the event loop go round without a rest for as long as an answer may come any moment; one for all monitors."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._awaited = 0
+        self._until = 0.0
+        self._goes_round = False
+
+    def begin(self) -> None:
+        """Look out for one answer more."""
+        self._awaited += 1
+        self._until = self.loop.time() + _EAGER
+        if not self._goes_round:
+            self._go_round()
+
+    def end(self) -> None:
+        """Look out for one answer less."""
+        self._awaited -= 1
+
+    def _go_round(self) -> None:
+        self._goes_round = self._awaited > 0 and self.loop.time() < self._until
+        if self._goes_round:
+            self.loop.call_soon(self._go_round)
+
+
 class ShortCut(asyncio.Protocol):
     """Gives commands and takes their answers out of what is received; all else goes to the protocol behind it."""
 
-    def __init__(self, socket: str, transport: asyncio.WriteTransport, behind: asyncio.Protocol) -> None:
+    def __init__(
+        self, socket: str, transport: asyncio.WriteTransport, behind: asyncio.Protocol, lookout: Lookout
+    ) -> None:
         self._socket = socket
         self._transport = transport
         self._behind = behind
@@ -30,8 +58,7 @@ class ShortCut(asyncio.Protocol):
         self._awaited: dict[str, tuple[str, Answer, asyncio.TimerHandle]] = {}
         self._over = False
         self._loop = asyncio.get_running_loop()
-        self._eager_until = 0.0
-        self._eager = False
+        self._lookout = lookout
 
     def ask(self, command: str) -> Answer:
         """Give a command at once; what is returned is done when QEMU has answered.
@@ -45,16 +72,8 @@ class ShortCut(asyncio.Protocol):
             name, line = self._conversation.ask(command)
             self._transport.write(line)
             self._awaited[name] = command, answered, self._loop.call_later(ANSWER_LIMIT, self._late, name)
-            self._eager_until = self._loop.time() + _EAGER
-            if not self._eager:
-                self._look_out()
+            self._lookout.begin()
         return answered
-
-    def _look_out(self) -> None:
-        """Have the event loop go round without a rest for as long as an answer may come any moment."""
-        self._eager = bool(self._awaited) and self._loop.time() < self._eager_until
-        if self._eager:
-            self._loop.call_soon(self._look_out)
 
     def data_received(self, data: bytes) -> None:
         """Tell who waits of the answers to ours, and the protocol behind of the rest."""
@@ -62,6 +81,7 @@ class ShortCut(asyncio.Protocol):
         for name, error in answers:
             command, answered, limit = self._awaited.pop(name)
             limit.cancel()
+            self._lookout.end()
             answered.settle(None if error is None else self._failure(command, error))
         if rest:
             self._behind.data_received(rest)
@@ -89,6 +109,7 @@ class ShortCut(asyncio.Protocol):
         awaited, self._awaited = self._awaited, {}
         for command, answered, limit in awaited.values():
             limit.cancel()
+            self._lookout.end()
             answered.settle(self._failure(command, "QEMU has hung up"))
 
     def _late(self, name: str) -> None:

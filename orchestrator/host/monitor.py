@@ -18,7 +18,7 @@ from qemu.qmp import QMPClient, QMPError, Runstate
 from orchestrator.core.life import TOLD
 from orchestrator.errors import FailedError
 from orchestrator.ports import Machine, ThreadRoles
-from orchestrator.shortcut import ANSWER_LIMIT, ShortCut, unknown
+from orchestrator.shortcut import ANSWER_LIMIT, Lookout, ShortCut, unknown
 
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # it raises what it also logs; stderr is the user's
 
@@ -39,10 +39,10 @@ _FORMATS = ("raw", "qcow2")
 class QmpMonitor:
     """One negotiated connection. Closing it leaves the guest as it is."""
 
-    def __init__(self, client: _Client, socket: str) -> None:
+    def __init__(self, client: _Client, socket: str, lookout: Lookout) -> None:
         self._client = client
         self._socket = socket
-        self._turns = client.short_cut(socket)
+        self._turns = client.short_cut(socket, lookout)
 
     async def thread_roles(self) -> ThreadRoles:
         """Ask ``query-cpus-fast`` and ``query-iothreads`` which thread is which."""
@@ -195,17 +195,20 @@ class QmpMonitor:
 class _Client(QMPClient):
     """The library's client, whose connection can be listened in on."""
 
-    def short_cut(self, socket: str) -> ShortCut:
+    def short_cut(self, socket: str, lookout: Lookout) -> ShortCut:
         """Put a listener before the library's own; call it once, when the session is there."""
         assert self._writer is not None
         transport = self._writer.transport
-        turns = ShortCut(socket, transport, cast(asyncio.Protocol, transport.get_protocol()))
+        turns = ShortCut(socket, transport, cast(asyncio.Protocol, transport.get_protocol()), lookout)
         transport.set_protocol(turns)
         return turns
 
 
 class QmpMonitors:
-    """Connects monitors."""
+    """Connects monitors; those of one event loop look out for answers together."""
+
+    def __init__(self) -> None:
+        self._lookout: Lookout | None = None
 
     async def connect(self, socket: str) -> QmpMonitor:
         """Connect and negotiate; FailedError if QEMU does not greet within the limit."""
@@ -216,7 +219,9 @@ class QmpMonitors:
         except (TimeoutError, QMPError, OSError) as error:
             reason = f"no greeting within {CONNECT_LIMIT:g} s" if isinstance(error, TimeoutError) else error
             raise FailedError(f"{socket}: cannot talk to the guest's monitor: {reason}") from error
-        return QmpMonitor(client, socket)
+        if self._lookout is None or self._lookout.loop is not asyncio.get_running_loop():
+            self._lookout = Lookout()
+        return QmpMonitor(client, socket, self._lookout)
 
 
 def _told(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
