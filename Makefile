@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+DIST := dist
 
 # Debian packages: QEMU and libvirt's embedded driver; what builds libvirt-python; assemblers for the tiny
 # guests; busybox and kmod for guests' and the lab's file systems; xmllint for virt-xml-validate; for tests, a file
@@ -20,7 +21,7 @@ JOB := $(wildcard domains/heartbeat-*.toml) domains/linux-aarch64.toml
 JOB_CORES := 5
 RUN_JOB := orchestrator run $(JOB) --heartbeats 10 --for 4m
 
-.PHONY: help run test suites check types lint unit first-half second-half guests clean packages
+.PHONY: help run test suites check types lint unit first-half second-half guests wheel deb clean packages
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,8 +35,9 @@ run: .venv/ready guests ## Run guests of all four architectures on pool cores (i
 test: .venv/ready guests ## Run all tests, the lab's included
 	$(BIN)/pytest tests
 
-suites: .venv/ready guests ## Run all six suites of real guests in the lab: half an hour
-	ORCHESTRATOR_SUITES=all $(BIN)/pytest tests/lab/test_guests_in_lab.py -k "mixed or policies"
+suites: .venv/ready guests ## Run all six suites of real guests, the documentation's commands and the packages in the lab
+	ORCHESTRATOR_SUITES=all $(BIN)/pytest tests/lab/test_guests_in_lab.py tests/packaging \
+	-k "mixed or policies or documentation or packaging"
 
 check: .venv/ready ## Types, lint, unit and golden tests: under 30 seconds
 	@$(MAKE) --no-print-directory -j2 unit types lint
@@ -58,6 +60,16 @@ second-half:
 
 guests: packages ## Build the payloads of the shipped guests
 	@$(MAKE) --no-print-directory -C domains
+
+wheel: .venv/ready packages ## Build dist/orchestrator-*.whl, with guests, policies, manual pages and completions in it
+	@$(MAKE) --no-print-directory -C domains heartbeats payload
+	rm -rf build/lib build/beside $(DIST)/*.whl
+	$(BIN)/python -m orchestrator.packaging build/beside
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(DIST) .
+
+deb: wheel ## Build dist/orchestrator_*.deb, with systemd units too
+	PIP=$(BIN)/pip orchestrator/packaging/deb $(DIST)/orchestrator-*.whl build/beside build
+	mv build/orchestrator_*.deb $(DIST)/
 
 .venv/ready: pyproject.toml requirements.lock | packages
 	$(PYTHON) -m venv .venv

@@ -5,21 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator import wiring
 from orchestrator.cli.duration import parse_duration
-from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, print_json, run_async
+from orchestrator.cli.options import Connect, Definitions, JsonFlag, PolicyFile, print_json, run_async
 
 if TYPE_CHECKING:
     from orchestrator.wiring.foreground import RunningGuest, View
 
 
 def run(
-    specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Guest definitions.")],
+    specs: Definitions,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Guests of each definition.")] = 1,
     duration: Annotated[
         str | None,

@@ -10,6 +10,7 @@ import typer
 from orchestrator import wiring
 from orchestrator.cli.options import (
     Connect,
+    Definition,
     GuestName,
     JsonFlag,
     PolicyFile,
@@ -25,7 +26,7 @@ from orchestrator.errors import UsageError
 
 
 def xml(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A guest definition.")],
+    spec: Definition,
     cores: Annotated[str | None, typer.Option(help="Pool cores to place it on, like 2-3; vCPUs first.")] = None,
     policy: PolicyFile = None,
     json: JsonFlag = False,

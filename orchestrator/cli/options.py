@@ -14,7 +14,38 @@ from orchestrator import wiring
 T = TypeVar("T")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; built-in defaults without it.")]
+
+
+def shipped_policy(given: Path | None) -> Path | None:
+    """Return the file of a policy that may have been given by its name."""
+    return None if given is None else wiring.shipped.policy(given)
+
+
+def _definitions(given: list[Path]) -> list[Path]:
+    return [wiring.shipped.definition(each) for each in given]
+
+
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", help="A policy file, or a shipped policy's name; built-in without.", callback=shipped_policy
+    ),
+]
+PolicyArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A policy file, or a shipped policy's name.", callback=shipped_policy)
+]
+Definition = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SPEC",
+        help="A guest definition, or a shipped one's name.",
+        callback=lambda given: _definitions([given])[0],
+    ),
+]
+Definitions = Annotated[
+    list[Path],
+    typer.Argument(metavar="SPEC...", help="Guest definitions, or shipped ones' names.", callback=_definitions),
+]
 Connect = Annotated[
     str | None,
     typer.Option("--connect", "-c", help="'embed' or a libvirt URI; else what the policy says."),

@@ -10,7 +10,7 @@ import typer
 
 from orchestrator import wiring
 from orchestrator.cli import policy_runs
-from orchestrator.cli.options import JsonFlag, print_json, print_table
+from orchestrator.cli.options import JsonFlag, print_json, print_table, shipped_policy
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Show policies, and what they plan.")
 
-File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A policy file; the built-in defaults without it.")]
+File = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]",
+        help="A policy file, or a shipped policy's name; the built-in defaults without it.",
+        callback=shipped_policy,
+    ),
+]
 
 
 @app.command()

@@ -12,16 +12,14 @@ import typer
 
 from orchestrator import wiring
 from orchestrator.cli.duration import parse_duration
-from orchestrator.cli.options import JsonFlag, Socket, print_json, run_async
+from orchestrator.cli.options import JsonFlag, PolicyArgument, Socket, print_json, run_async
 from orchestrator.errors import UsageError
 
 SOMETHING_TO_DO = 10
 """The exit code of a plan that would change something."""
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")]
 
-
-def check(file: File, json: JsonFlag = False) -> None:
+def check(file: PolicyArgument, json: JsonFlag = False) -> None:
     """Check a policy file and every definition that it names; all faults are told at once, each with its line."""
     from orchestrator.wiring import policy_check
 
@@ -39,7 +37,7 @@ def check(file: File, json: JsonFlag = False) -> None:
     typer.echo(f"{file}: valid; {_counted(checked.guests, 'guest')} to keep running, {_counted(windows, 'window')}")
 
 
-def plan(file: File, socket: Socket = None, json: JsonFlag = False) -> None:
+def plan(file: PolicyArgument, socket: Socket = None, json: JsonFlag = False) -> None:
     """Say what a run would change now, and do nothing. Exit code 10 if there is something to do."""
     from orchestrator.wiring import policy_run
 
@@ -56,7 +54,7 @@ def plan(file: File, socket: Socket = None, json: JsonFlag = False) -> None:
 
 
 def run(
-    file: File,
+    file: PolicyArgument,
     limit: Annotated[str, typer.Option(metavar="TIME", help="End after this time, whatever is not done yet.")] = "5m",
     socket: Socket = None,
     json: JsonFlag = False,
@@ -96,7 +94,7 @@ def _waiting(what: str) -> Iterator[None]:
 
 
 def cron(
-    file: File,
+    file: PolicyArgument,
     install: Annotated[bool, typer.Option("--install", help="Put it into your crontab; other lines stay.")] = False,
     systemd: Annotated[
         Path | None, typer.Option("--systemd", metavar="DIR", help="Write systemd units into DIR instead.")

@@ -13,6 +13,7 @@ from orchestrator import wiring
 from orchestrator.cli.guests import cell, cores_text, end_here
 from orchestrator.cli.options import (
     Connect,
+    Definitions,
     GuestName,
     GuestNames,
     JsonFlag,
@@ -25,7 +26,7 @@ from orchestrator.cli.options import (
 
 
 def start(
-    specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Guest definitions.")],
+    specs: Definitions,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Guests of each definition.")] = 1,
     dry_run: Annotated[
         bool,

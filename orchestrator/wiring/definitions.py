@@ -15,6 +15,7 @@ from orchestrator.core.policy import NO_DEFAULTS, GuestDefaults
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.errors import InvalidFileError, InvalidFilesError
+from orchestrator.wiring import shipped
 from orchestrator.wiring.site import guest_directories, load_topology, owner, read_file
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def _without_faults(
 
 
 def _missing(why: str) -> str:
-    built = "; `make guests` builds the shipped ones" if "/build/" in why else ""
+    how = "make guests" if shipped.in_sources() else f"make -C {shipped.directory('domains')}"
+    built = f"; `{how}` builds the shipped ones" if "/build/" in why else ""
     return f"{why}; the path is taken relative to the definition{built}"
 
 

@@ -10,7 +10,13 @@ from enum import StrEnum
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "domains/README.md", "policies/README.md", "orchestrator/README.md")
+DOCUMENTS = (
+    "README.md",
+    "domains/README.md",
+    "policies/README.md",
+    "orchestrator/README.md",
+    "orchestrator/packaging/README.md",
+)
 """In the order in which they are read; each begins where the one before ended."""
 
 
@@ -26,13 +32,19 @@ class Where(StrEnum):
 ELSEWHERE = {
     "make run": "tests/lab: the program that it starts; what it installs, only on a new machine",
     "make test": "this run is a part of it",
+    "make wheel": "tests/packaging/test_wheel.py",
+    "make deb": "tests/packaging/test_deb.py",
+    "pipx install dist/orchestrator-*.whl": "tests/packaging/test_wheel.py, with pip, as pipx does",
+    "sudo apt-get install ./dist/orchestrator_*.deb": "tests/packaging/test_deb.py, with dpkg in the lab",
+    "sudo systemctl enable --now orchestrator": "tests/packaging/test_deb.py: what the unit starts, without systemd",
+    "orchestrator journal verify --head HASH": "tests/functional/test_journal_verify.py, with heads that it has kept",
 }
 """Commands that these tests do not run, and who sees to them."""
 
 BEFORE = r"orchestrator (?:doctor|host topology|xml|audit xml|simulate|payload|policy|bench (?:place|tick))\b"
 GUESTS = (
     r"orchestrator (?:run|serve|start|stop|pause|resume|restart|move|resize|kill|rm|ps|show|explain|inspect|debug|cores"
-    r"|events|logs|console|report|top|save|restore|clone|gc|audit pins|lab run|saved|snapshot|template"
+    r"|events|logs|console|report|top|save|restore|clone|gc|audit pins|journal|lab run|saved|snapshot|template"
     r"|host (?:cores|noise|kernel-args|shield|status|unshield))\b"
 )
 RULES = (

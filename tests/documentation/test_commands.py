@@ -13,7 +13,8 @@ from tests.documentation.shell import complaint, typed
 
 def test_every_command_is_known_and_every_document_read() -> None:
     found = commands()
-    assert [str(command) for command in found if command.where is None] == []
+    unknown = [str(command) for command in found if command.where is None]
+    assert unknown == [], "RULES in tests/documentation/commands.py has to say where these are run"
     assert {command.text for command in found if command.where is Where.ELSEWHERE} == set(ELSEWHERE)
     below = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/**/README.md") if "build" not in path.parts}
     assert {"README.md", *(path for path in below if not path.startswith("."))} == set(DOCUMENTS)

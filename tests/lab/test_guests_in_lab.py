@@ -89,6 +89,11 @@ def test_users_of_a_daemon_of_roots(cache: Path, capsys: pytest.CaptureFixture[s
     run_in_lab("--cpus", "4", tests=("test_users.py",), cache=cache, capsys=capsys)
 
 
+@pytest.mark.skipif(not ALL, reason="takes minutes: `make suites`")
+def test_the_commands_of_the_documentation(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "8", "--memory", "6G", tests=("test_documented.py",), cache=cache, capsys=capsys)
+
+
 def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "8", "--memory", "6G", tests=CHOSEN, cache=cache, capsys=capsys)
 

@@ -14,6 +14,7 @@ PACKAGE = "orchestrator"
 
 LAYERS = {
     "cli": "cli",
+    "packaging": "packaging",
     "wiring": "wiring",
     "bench": "bench",
     "lab": "lab",
@@ -67,8 +68,9 @@ LAYERS = {
 
 _BELOW = {"ports", "core", "errors"}
 MAY_IMPORT = {
+    "packaging": {"packaging", "cli", *_BELOW},  # describes the command tree to others
     "cli": {"cli", "wiring", "config", *_BELOW},
-    "wiring": {*LAYERS.values()} - {"cli"},
+    "wiring": {*LAYERS.values()} - {"cli", "packaging"},
     **{layer: {layer, *_BELOW} for layer in ("bench", "lab", "chores", "page", "payloads", "engine", "config")},
     "simulator": {"simulator", "config", *_BELOW},
     "service": {"service", "engine", "config", *_BELOW},

@@ -1,0 +1,90 @@
+"""What a system runs the daemon with: a systemd unit, directories, the group that may do all. Texts only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.core import timer
+from orchestrator.core.pool import SCHEDULER_CORE
+
+POLICY = "/etc/orchestrator/policy.toml"
+
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_IPC_LOCK",
+    "CAP_KILL",
+    "CAP_NET_ADMIN",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RESOURCE",
+)
+"""What root keeps: files of all users, mounts that hold them fast, affinities, real time, locked memory, /proc of all
+QEMUs, taps, and what it takes to take capabilities from QEMU."""
+
+_SERVICE = """\
+[Unit]
+Description=Orchestrator: who holds which core of this host, and when
+Documentation=man:orchestrator-serve(1)
+After=local-fs.target systemd-tmpfiles-setup.service time-sync.target
+
+[Service]
+Type=notify
+ExecStart={program} serve --policy {policy}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=1s
+
+# Guests are children of the scheduler and outlive it: only it is ended, and the next one takes them over.
+KillMode=process
+TimeoutStopSec=30s
+
+# It stays on the scheduler's core; its chores and the guests leave for theirs by themselves.
+CPUAffinity={core}
+LimitRTPRIO=99
+LimitMEMLOCK=infinity
+LimitNOFILE=65536
+TasksMax=infinity
+
+# No Protect*=, Private*= and the like, which bring a mount namespace: guests' files are held fast by mounts, which the
+# next scheduler has to find. No MemoryDenyWriteExecute=, since QEMU translates code where there is no KVM.
+CapabilityBoundingSet={capabilities}
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_TMPFILES = """\
+# Others come to the daemon's socket through it; nothing else in it is theirs.
+d /run/orchestrator 0711 root root -
+d /var/lib/orchestrator 0700 root root -
+"""
+
+_SYSUSERS = """\
+# Its members may do everything, for everybody (admin_group in the policy).
+g orchestrator -
+"""
+
+
+def units(program: str) -> Mapping[str, str]:
+    """Return texts by the paths below /usr/lib that they go to; `program` is an absolute path of plain characters."""
+    service = _SERVICE.format(program=program, policy=POLICY, core=SCHEDULER_CORE, capabilities=" ".join(CAPABILITIES))
+    return {
+        "systemd/system/orchestrator.service": service,
+        **{f"systemd/system/{name}": text for name, text in timer.units(program, POLICY, {}).items()},
+        "tmpfiles.d/orchestrator.conf": _TMPFILES,
+        "sysusers.d/orchestrator.conf": _SYSUSERS,
+    }
