@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -31,7 +32,10 @@ BODIES: dict[str, Any] = {
 HIDDEN = {"revert", "clone", "restore", "state-remove", "payload-verify", "payload-remove"}
 """What is asked of a thing that does not exist for others; of all else it is said that it is not theirs."""
 
-OWN = {"start", "guests", "cores", "events", "states", "payloads", "payload-add", "payload-shares", "openapi"}
+OWN = {
+    *("start", "guests", "cores", "events", "states", "payloads", "payload-add", "payload-shares", "openapi"),
+    *("overview", "metrics"),
+}
 """What anybody may ask, and tells each only of what is his own."""
 
 ROOTS = {"policy", "gc", "payload-gc"}
@@ -117,6 +121,13 @@ def test_everybody_is_told_of_what_is_his_own_alone() -> None:
         cores = (await asked(daemon, BOB, "GET", "/v1/cores")).body["cores"]
         assert {core["holder"] for core in cores} == {None}
         assert any(core["held"] for core in cores), "that a core is taken is no secret"
+        overview = (await asked(daemon, BOB, "GET", "/v1/overview")).body
+        assert (overview["guests"], {core["holder"] for core in overview["cores"]}) == ([], {None})
+        metrics = str((await asked(daemon, BOB, "GET", "/metrics")).body)
+        for text in (json.dumps(overview), metrics):
+            assert "web" not in text
+            assert str(ALICE) not in text
+        assert 'guest="web"' in str((await asked(daemon, ALICE, "GET", "/metrics")).body)
         assert (await asked(daemon, ALICE, "GET", "/v1/guests/web")).body["state"] == "running"
 
     run(story)
