@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.service import server
@@ -83,7 +83,8 @@ def _is(value: object, kind: Any) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=25)
+# What fails is one request, which the message names: to look for a shorter story costs a daemon for each try.
+@settings(deadline=None, max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(requests(DESCRIPTION, NAMES, TEXTS), min_size=8, max_size=16), st.sampled_from([ALICE, ROOT]))
 def test_whatever_is_asked_is_answered(asked: list[Made], caller: Any) -> None:
     async def story() -> None:
