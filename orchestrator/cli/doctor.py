@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from orchestrator import wiring
-from orchestrator.cli.options import JsonFlag, PolicyFile, print_json
+from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, connect_to, print_json, run_async
 
 
-def doctor(policy: PolicyFile = None, json: JsonFlag = False) -> None:
-    """Look at everything guests need on this host. Exit code 4 if something is missing without which none runs."""
-    from orchestrator.wiring.doctor import Level, findings
+def doctor(
+    guest: Annotated[
+        str | None, typer.Option("--guest", help="A guest whose sandbox is to be looked at, as the kernel sees it.")
+    ] = None,
+    connect: Connect = None,
+    policy: PolicyFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Look at everything guests need on this host. Exit code 4 if something is missing without which none runs.
 
-    found = list(findings(wiring.site.load_policy(policy)))
+    With --guest: what keeps that guest's QEMU from everything else, and what does not.
+    """
+    from orchestrator.wiring.doctor import Level, findings, guest_findings
+
+    if guest is None:
+        found = list(findings(wiring.site.load_policy(policy)))
+    else:
+        found = run_async(guest_findings(guest, connect_to(connect, policy), policy))
     if json:
         print_json({"findings": [finding.describe() for finding in found]})
     else:

@@ -19,6 +19,9 @@ from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, LiveDomai
 
 _T = TypeVar("_T")
 
+Begin = Callable[[str, Callable[[], object]], object]
+"""Makes the call that starts a guest by this XML, in which libvirt's embedded driver makes its process."""
+
 _STATES = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
     libvirt.VIR_DOMAIN_BLOCKED: "running",
@@ -54,12 +57,19 @@ class LibvirtHypervisor:
 
     A daemon that goes away takes no guest along: the connection is opened anew as soon as one is there again, and
     calls are made again then; all of them may be made twice. What happened to guests meanwhile is told by nobody here:
-    their own monitors know. `tell` is given a line when it goes, and one when it is back.
+    their own monitors know. `tell` is given a line when it goes, and one when it is back; `begin` makes the calls that
+    start guests.
     """
 
     def __init__(
-        self, connection: Any, uri: str, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None] = lambda _: None
+        self,
+        connection: Any,
+        uri: str,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[str], None] = lambda _: None,
+        begin: Begin = lambda _, act: act(),
     ) -> None:
+        self._begin = begin
         self._uri = uri
         self._loop = loop
         self._tell = tell
@@ -69,11 +79,13 @@ class LibvirtHypervisor:
         self._take(connection)
 
     @classmethod
-    async def open(cls, uri: str, tell: Callable[[str], None] = lambda _: None) -> Self:
+    async def open(
+        cls, uri: str, tell: Callable[[str], None] = lambda _: None, begin: Begin = lambda _, act: act()
+    ) -> Self:
         """Connect; HostError says why it cannot be done."""
         _turn_event_loop()
         try:
-            return cls(await asyncio.to_thread(libvirt.open, uri), uri, asyncio.get_running_loop(), tell)
+            return cls(await asyncio.to_thread(libvirt.open, uri), uri, asyncio.get_running_loop(), tell, begin)
         except libvirt.libvirtError as error:
             raise HostError(
                 f"libvirt cannot be reached at {uri}: {error}; `orchestrator doctor` may know why"
@@ -101,7 +113,7 @@ class LibvirtHypervisor:
             domain = line.lookupByUUIDString(uuid)
             if not (tried and domain.isActive()):
                 tried = True
-                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+                self._begin(xml, lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED))
 
         try:
             await self._call(start, "the guest does not start")

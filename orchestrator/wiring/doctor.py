@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GIB, Architecture
 from orchestrator.core.shield_record import Phase
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.host import cgroups, pages, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
 from orchestrator.wiring import guests, shield
-from orchestrator.wiring.site import load_topology
+from orchestrator.wiring.site import load_topology, reserved_cores
 
 if TYPE_CHECKING:
     from orchestrator.core.policy import Policy
 
-__all__ = ["Finding", "Level", "findings"]
+__all__ = ["Finding", "Level", "findings", "guest_findings"]
 
 _PACKAGES = {
     Architecture.I386: "qemu-system-x86",
@@ -56,6 +57,21 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield _merging(policy.hypervisor.merge_memory)
     yield prerequisites.memory(GIB)
     yield prerequisites.real_root()
+
+
+async def guest_findings(name: str, connect: str, policy: Path | None) -> list[Finding]:
+    """Return what the kernel says of a guest's sandbox, part by part; UsageError if there is no such guest."""
+    from orchestrator.core.sandbox import judge
+    from orchestrator.host.sandbox import read_facts
+
+    pid = next((domain.pid for domain in await guests.live_domains(connect) if domain.name == name), None)
+    facts = None if pid is None else read_facts(pid)
+    if facts is None:
+        raise UsageError(f"{name}: no such guest has a process here; `orchestrator ps` lists those that are")
+    return [
+        Finding(each.name, Level.OK if each.closed else Level.NOTE, each.found, "" if each.closed else each.mend)
+        for each in judge(facts, reserved_cores(policy))
+    ]
 
 
 def _kept_off(policy: Policy) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ async def open_hypervisor(
     `tell` is given a line when it goes away, and when it is back.
     """
     from orchestrator import rooms
-    from orchestrator.host import embed, places, processes, realtime
+    from orchestrator.host import embed, places, privileges, processes, realtime
 
     uri = connect
     if connect == EMBED:
@@ -56,7 +56,7 @@ async def open_hypervisor(
     from orchestrator.host.hypervisor import LibvirtHypervisor
 
     reaping = asyncio.create_task(_reap_now_and_then())
-    hypervisor = await LibvirtHypervisor.open(uri, tell)
+    hypervisor = await LibvirtHypervisor.open(uri, tell, privileges.begin)
     try:
         yield hypervisor
     finally:

@@ -42,11 +42,13 @@ ELSEWHERE = {
 }
 """Commands that these tests do not run, and who sees to them."""
 
-BEFORE = r"orchestrator (?:doctor|host topology|xml|audit xml|simulate|payload|policy|bench (?:place|tick))\b"
+BEFORE = (
+    r"orchestrator (?:doctor(?! --guest)|host topology|xml|audit xml|simulate|payload|policy|bench (?:place|tick))\b"
+)
 GUESTS = (
     r"orchestrator (?:run|serve|start|stop|pause|resume|restart|move|resize|kill|rm|ps|show|explain|inspect|debug|cores"
     r"|events|logs|console|report|top|save|restore|clone|gc|audit pins|journal|lab run|saved|snapshot|template"
-    r"|host (?:cores|noise|kernel-args|shield|status|unshield))\b"
+    r"|doctor --guest|host (?:cores|noise|kernel-args|shield|status|unshield))\b"
 )
 RULES = (
     (Where.BOTH, r"PATH=\S+|truncate\b.*|cat > \S+ <<.*"),

@@ -23,6 +23,7 @@ from orchestrator.host.guest_files import GuestDirectories
 from orchestrator.host.hypervisor import LibvirtHypervisor
 from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.opening import UserFiles
+from orchestrator.host.privileges import begin
 from orchestrator.host.processes import ProcFs, become_subreaper
 from orchestrator.launch import _overlays
 
@@ -81,7 +82,7 @@ async def main(base: Path, home: Path, owner: str) -> None:
     opener = UserFiles()
     files = GuestDirectories(base / "guests", opener=opener)
     domain = guest(home, owner, files.directory("own"))
-    hypervisor = await LibvirtHypervisor.open(f"qemu:///embed?root={base / 'root'}")
+    hypervisor = await LibvirtHypervisor.open(f"qemu:///embed?root={base / 'root'}", begin=begin)
     reaping = asyncio.create_task(reap_now_and_then())
     try:
         told = {"ours": [*domain.pins, *_overlays(domain)], "mounts": {}}
