@@ -143,7 +143,7 @@ class Launcher:
             return None
         if wish.digest is None:
             raise FailedError(f"{domain.spec.name}: not started, which payload {wish.reference} is was not noted")
-        return await self.payloads.check(domain.owner, wish.digest)
+        return await self.payloads.check(domain.owner, wish.digest, domain.spec.hugepages)
 
     def _require_unchanged(self, guest: RunningGuest) -> None:
         mapped = guest.domain.mapped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,8 +40,10 @@ class Payloads(Protocol):
     async def verify(self, payload: Payload) -> None:
         """Read its file anew. FailedError says how it differs from what was added."""
 
-    async def check(self, owner: str, digest: str) -> MappedPayload:
+    async def check(self, owner: str, digest: str, pages: int | None = None) -> MappedPayload:
         """Return the file of a payload for an owner's guest to map, whose content is that of the digest.
+
+        If so wanted it is of huge `pages` of so many bytes; HostError if they cannot be had.
 
         UsageError if he has none; FailedError if it is not what was added. It is read unless it was before, and nobody
         can have written to it since.
@@ -50,8 +52,11 @@ class Payloads(Protocol):
     def is_unchanged(self, mapped: MappedPayload) -> bool:
         """Look whether anybody wrote to the file, or put another in its place, since it was checked."""
 
-    async def collect(self) -> tuple[int, int]:
-        """Remove what was left behind by who was killed; return how many files, and bytes on the disk."""
+    async def collect(self, used: Collection[str] = ()) -> tuple[int, int]:
+        """Remove what was left behind by who was killed; return how many files, and bytes.
+
+        Also what is in huge pages, but for the digests that are `used`.
+        """
 
     async def shares(self, processes: Mapping[str, int]) -> Sequence[tuple[str, Share]]:
         """Return what each of these processes (by guest's name) maps of the store; those that have gone map nothing."""

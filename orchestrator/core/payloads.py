@@ -200,7 +200,11 @@ def fit_trouble(wish: PayloadWish, payload: Payload, memory: int) -> Iterator[st
 def page_faults(payload: PayloadWish | None, hugepages: int | None) -> Iterator[Fault]:
     """Yield what is wrong with a definition's pages."""
     if payload is not None and payload.map is PayloadMap.RAM and hugepages is not None:
-        yield Fault("the guest's RAM is the payload's own pages; drop one of hugepages and map = 'ram'", "hugepages")
+        yield Fault(
+            "the guest's RAM is the payload's own pages, of which it writes on copies, and each guest would need as "
+            "many huge pages in store as it has RAM; drop hugepages, or take map = 'window', which has them too",
+            "hugepages",
+        )
 
 
 def reference_faults(name: str | None, digest: str | None) -> Iterator[Fault]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 _HEAD = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [0-9]+ *(.*)")
 _GONE = " (deleted)"
@@ -15,7 +16,8 @@ class Share:
     """Mappings of one file by one process, in bytes.
 
     `resident` is what of the mapping is in memory: `shared` with other mappings or private, either `clean`, still the
-    file's own pages, or not. `proportional` divides each page by the number of its mappings (Pss).
+    file's own pages, or not. `proportional` divides each page by the number of its mappings (Pss); the kernel leaves
+    out of that the pages that are `huge`, see `divided`.
     """
 
     file: str
@@ -26,16 +28,19 @@ class Share:
     shared: int
     private_clean: int
     private_dirty: int
+    huge: int = 0
 
 
 _COUNTS = {
-    "Size": "mapped",
-    "Rss": "resident",
-    "Pss": "proportional",
-    "Shared_Clean": "shared",
-    "Shared_Dirty": "shared",
-    "Private_Clean": "private_clean",
-    "Private_Dirty": "private_dirty",
+    "Size": ("mapped",),
+    "Rss": ("resident",),
+    "Pss": ("proportional",),
+    "Shared_Clean": ("shared",),
+    "Shared_Dirty": ("shared",),
+    "Private_Clean": ("private_clean",),
+    "Private_Dirty": ("private_dirty",),
+    "Shared_Hugetlb": ("resident", "shared", "huge"),
+    "Private_Hugetlb": ("resident", "private_clean", "huge"),
 }
 _NUMBERS = tuple(part.name for part in fields(Share) if part.name not in ("file", "writable"))
 
@@ -56,6 +61,15 @@ def shares(text: str, below: str) -> list[Share]:
     return [Share(file=file, writable=writable[file], **total) for file, total in sorted(found.items())]
 
 
+def divided(found: Sequence[tuple[str, Share]]) -> list[tuple[str, Share]]:
+    """Divide the huge pages of each file by the guests that map it, which are all that do."""
+    guests = Counter(share.file for _, share in found)
+    return [
+        (guest, replace(share, proportional=share.proportional + share.huge // guests[share.file]))
+        for guest, share in found
+    ]
+
+
 def _mappings(text: str) -> Iterator[tuple[str, str, dict[str, int]]]:
     """Yield rights, path and counts of each mapping of a file."""
     rights = path = ""
@@ -69,6 +83,7 @@ def _mappings(text: str) -> Iterator[tuple[str, str, dict[str, int]]]:
         else:
             key, _, rest = line.partition(":")
             if key in _COUNTS and rest.endswith(" kB"):
-                counts[_COUNTS[key]] = counts.get(_COUNTS[key], 0) + int(rest.split()[0]) * 1024
+                for name in _COUNTS[key]:
+                    counts[name] = counts.get(name, 0) + int(rest.split()[0]) * 1024
     if path.startswith("/"):
         yield rights, path, counts

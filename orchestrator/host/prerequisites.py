@@ -12,7 +12,7 @@ import pwd
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -166,13 +166,20 @@ def isolation(pool: frozenset[int], isolated: Iterable[int], nohz_full: Iterable
     return Finding("isolation", Level.NOTE, f"the pool is not covered by {' and '.join(missing)}", mend)
 
 
-def huge_pages(root: Path = Path("/sys/kernel/mm/hugepages")) -> Finding:
-    """Count the huge pages of each size."""
+def huge_pages(mounts: Mapping[int, Path], root: Path = Path("/sys/kernel/mm/hugepages")) -> Finding:
+    """Count the huge pages of each size, and say where files can have them: `mounts`, by the size in bytes."""
     pools = {path.name.removeprefix("hugepages-"): path / "nr_hugepages" for path in sorted(root.glob("hugepages-*"))}
     counts = {size: int(path.read_text()) for size, path in pools.items()}
     found = ", ".join(f"{count} of {size}" for size, count in counts.items()) or "not supported"
     if any(counts.values()):
-        return Finding("huge pages", Level.OK, found)
+        for size, count in counts.items():
+            kib = int(size.removesuffix("kB"))
+            if count and kib << 10 not in mounts:
+                mend = f"mount -t hugetlbfs -o pagesize={kib}K none /dev/hugepages"
+                lost = "neither guests nor payloads' windows can have them: no hugetlbfs of that size is mounted"
+                return Finding("huge pages", Level.NOTE, f"{found}; {lost}", mend)
+        places = ", ".join(str(place) for place in mounts.values())
+        return Finding("huge pages", Level.OK, f"{found}, for guests and payloads' windows, at {places}")
     return Finding(
         "huge pages",
         Level.NOTE,

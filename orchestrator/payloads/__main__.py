@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from orchestrator import rooms
-from orchestrator.core.smaps import Share, shares
+from orchestrator.core.smaps import Share, divided, shares
 from orchestrator.errors import OrchestratorError
-from orchestrator.payloads.service import Add, Answer, Check, Collect, Look, Order, Remove, failure
+from orchestrator.payloads.service import Add, Answer, Check, Collect, Load, Look, Order, Remove, failure
 from orchestrator.payloads.source import opened
 from orchestrator.payloads.store import PayloadStore
 
@@ -49,21 +49,21 @@ def carry_out(store: PayloadStore, order: Order) -> Any:
             return store.remove(payload)
         case Check(payload):
             return store.check(payload)
-        case Collect():
-            return store.collect()
+        case Load(payload, pages):
+            return store.load(payload, pages)
+        case Collect(used):
+            return store.collect(used)
         case Look(processes):
-            return _look(str(store.root), processes)
+            return divided(list(_look(store.folders, processes)))
 
 
-def _look(root: str, processes: Mapping[str, int]) -> list[tuple[str, Share]]:
-    found: list[tuple[str, Share]] = []
+def _look(folders: Sequence[str], processes: Mapping[str, int]) -> Iterator[tuple[str, Share]]:
     for guest, pid in sorted(processes.items()):
         try:
             text = Path(f"/proc/{pid}/smaps").read_text(errors="surrogateescape")
         except OSError:
             continue  # it has gone
-        found += [(guest, share) for share in shares(text, root)]
-    return found
+        yield from ((guest, share) for folder in folders for share in shares(text, folder))
 
 
 if __name__ == "__main__":

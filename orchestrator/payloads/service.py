@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -38,8 +38,17 @@ class Check(msgspec.Struct, frozen=True, tag="check"):
     payload: Payload
 
 
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Have a payload in huge pages of so many bytes."""
+
+    payload: Payload
+    pages: int
+
+
 class Collect(msgspec.Struct, frozen=True, tag="collect"):
-    """Remove what was left behind."""
+    """Remove what was left behind; these digests are mapped."""
+
+    used: tuple[str, ...] = ()
 
 
 class Look(msgspec.Struct, frozen=True, tag="look"):
@@ -48,7 +57,7 @@ class Look(msgspec.Struct, frozen=True, tag="look"):
     processes: Mapping[str, int]
 
 
-Order = Add | Remove | Check | Collect | Look
+Order = Add | Remove | Check | Load | Collect | Look
 """What the process is asked for."""
 
 
@@ -109,10 +118,12 @@ class ServicePayloads:
         """Have a payload's file read, whatever was found before."""
         await self._ask(Check(payload), CheckedFile)
 
-    async def check(self, owner: str, digest: str) -> MappedPayload:
+    async def check(self, owner: str, digest: str, pages: int | None = None) -> MappedPayload:
         """Return a payload's file, read if need be."""
         catalogue = await self.catalogue()
         payload = catalogue.find(owner, digest)
+        if pages is not None:
+            return (await self._ask(Load(payload, int(pages)), CheckedFile)).mapped
         key = catalogue.place(payload)
         if (known := self._still(key)) is not None:
             return known
@@ -128,9 +139,9 @@ class ServicePayloads:
         """Compare the file's stamp."""
         return self._unchanged(mapped)
 
-    async def collect(self) -> tuple[int, int]:
+    async def collect(self, used: Collection[str] = ()) -> tuple[int, int]:
         """Have removed what was left behind."""
-        return await self._ask(Collect(), tuple[int, int])
+        return await self._ask(Collect(tuple(used)), tuple[int, int])
 
     async def shares(self, processes: Mapping[str, int]) -> Sequence[tuple[str, Share]]:
         """Have the processes' maps read."""

@@ -22,8 +22,8 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,6 +32,7 @@ import msgspec
 from orchestrator.core.payloads import Catalogue, MappedPayload, Payload, Place, name_trouble
 from orchestrator.errors import FailedError, HostError, OrchestratorError, UsageError
 from orchestrator.payloads.content import digest_of, is_zero, take, unwritten
+from orchestrator.payloads.huge import HugeFiles, huge_length, mounted
 
 _TICKS = 20_000_000  # nanoseconds; the kernel's coarse clock goes on every ten milliseconds at least
 
@@ -53,8 +54,14 @@ class Checked:
 class PayloadStore:
     """The store below `root`, which is made when something is added."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mounts: Callable[[], Mapping[int, Path]] = mounted) -> None:
         self.root = root
+        self._huge = HugeFiles(root, mounts)
+
+    @property
+    def folders(self) -> list[str]:
+        """Return below which directories the files are that guests map."""
+        return [str(self.root), *self._huge.folders()]
 
     def catalogue(self) -> Catalogue:
         """Return all payloads. HostError if the index cannot be read."""
@@ -74,6 +81,12 @@ class PayloadStore:
     def path(self, payload: Payload) -> Path:
         """Return where the file of a payload is."""
         return self._at(self.catalogue().place(payload))
+
+    def mapped_file(self, payload: Payload, pages: int | None) -> tuple[Path, int]:
+        """Return which file guests map, and its length: in huge pages it is another one."""
+        if pages is None:
+            return self.path(payload), payload.length
+        return self._huge.path(pages, _name(self.catalogue().place(payload))), huge_length(payload, pages)
 
     def add(self, source: int, name: str, owner: str, *, public: bool, quota: int) -> Payload:
         """Add what can be read from a descriptor. RefusedError, UsageError or HostError: nothing was added.
@@ -106,13 +119,17 @@ class PayloadStore:
             before = self.catalogue()
             self._change(before, before.without(payload))
 
-    def collect(self) -> tuple[int, int]:
-        """Remove what was left behind by those that were killed while they added; return files and bytes."""
+    def collect(self, used: Collection[str] = ()) -> tuple[int, int]:
+        """Remove what was left behind by those that were killed while they added; return files and bytes.
+
+        Of copies in huge pages too what is not among the digests that are `used`.
+        """
         files = freed = 0
         with self._faults(), self._locked():
             wanted = {self._at(place) for place in self.catalogue().places()}
             strays = [path for path in (self.root / "blobs").glob("*/*") if path not in wanted]
             strays += [path for path in (self.root / "incoming").glob("*") if not _is_locked(path)]
+            strays += self._huge.unused({_name(place) for place in self.catalogue().places()}, used)
             for path in strays:
                 freed += path.stat().st_blocks * 512
                 files += 1
@@ -123,7 +140,30 @@ class PayloadStore:
         """Read a payload's file. FailedError says how it differs from what was added."""
         return self._check(payload, self.path(payload))
 
-    def _check(self, payload: Payload, path: Path) -> Checked:
+    def load(self, payload: Payload, pages: int) -> Checked:
+        """Have a payload in huge pages of so many bytes, and read it; HostError if it cannot be.
+
+        It is never settled: what is written to such a file through memory leaves no trace.
+        """
+        with self._faults(), self._locked():
+            path, length = self.mapped_file(payload, pages)
+            if not path.exists() or not self._is_whole(payload, path, length):
+                self._huge.copy(self.path(payload), payload, pages, path)
+            try:
+                return replace(self._check(payload, path, length), settled=False)
+            except FailedError:  # it is what the store has, which is not what was added
+                path.unlink(missing_ok=True)
+                raise
+
+    def _is_whole(self, payload: Payload, path: Path, length: int) -> bool:
+        try:
+            self._check(payload, path, length)
+        except FailedError:
+            return False
+        return True
+
+    def _check(self, payload: Payload, path: Path, length: int | None = None) -> Checked:
+        length = length or payload.length
         what = f"{payload.owner}/{payload.name}: its file is not what was added"
         mend = f"remove it and add it anew ({path})"
         try:
@@ -133,8 +173,8 @@ class PayloadStore:
         try:
             with unwritten(handle) as lease:
                 status = os.fstat(handle)
-                if not stat.S_ISREG(status.st_mode) or status.st_size != payload.length:
-                    raise FailedError(f"{what}: {status.st_size} bytes instead of {payload.length}; {mend}")
+                if not stat.S_ISREG(status.st_mode) or status.st_size != length:
+                    raise FailedError(f"{what}: {status.st_size} bytes instead of {length}; {mend}")
                 digest = digest_of(handle, payload.size)
                 if digest != payload.digest:
                     raise FailedError(f"{what}: its digest is {digest} instead of {payload.digest}; {mend}")
@@ -146,7 +186,7 @@ class PayloadStore:
             raise FailedError(f"{what}: cannot be read: {error.strerror}; {mend}") from None
         finally:
             os.close(handle)
-        return Checked(MappedPayload(payload.digest, str(path), payload.length, stamp_of(status)), settled)
+        return Checked(MappedPayload(payload.digest, str(path), length, stamp_of(status)), settled)
 
     # The files.
 
@@ -158,14 +198,11 @@ class PayloadStore:
         return max(size, quota - catalogue.used(owner))
 
     def _at(self, place: Place) -> Path:
-        owner, digest = place
-        return self.root / "blobs" / ("public" if owner is None else f"of-{quote(owner, safe='')}") / digest
+        return self.root / "blobs" / _name(place)
 
     def _put(self, path: Path, target: Path, payload: Payload) -> None:
         """Move a file that was added to its place, unless the same is there already and whole."""
-        try:
-            self._check(payload, target)
-        except FailedError:
+        if not self._is_whole(payload, target, payload.length):
             self._move(path, target)
 
     def _change(self, before: Catalogue, after: Catalogue) -> None:
@@ -181,6 +218,7 @@ class PayloadStore:
         self._write(after)
         for place in before.places() - after.places():
             self._at(place).unlink(missing_ok=True)
+            self._huge.drop(_name(place))
 
     def _move(self, path: Path, target: Path) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -228,6 +266,11 @@ class PayloadStore:
             raise
         except OSError as error:
             raise HostError(f"{self.root}: payloads cannot be kept there: {error.strerror}") from None
+
+
+def _name(place: Place) -> Path:
+    owner, digest = place
+    return Path("public" if owner is None else f"of-{quote(owner, safe='')}", digest)
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:

@@ -147,7 +147,7 @@ class PayloadDesk:
         """Remove what nobody's payload is; for the administrator, since it tells of everybody's."""
         if not peer.may_do_everything:
             raise ForbiddenError("gc: what is left behind may be anybody's; this is for root and the daemon's own user")
-        return Collected(*await self._payloads.collect())
+        return Collected(*await self._payloads.collect({use.digest for use in self._uses()}))
 
     async def shares(self, peer: Peer) -> Shares:
         """Show what the caller's guests map, and how much of that is theirs alone."""

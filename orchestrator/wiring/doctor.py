@@ -16,6 +16,7 @@ from orchestrator.host import cgroups, pages, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
+from orchestrator.payloads import huge
 from orchestrator.wiring import guests, shield
 from orchestrator.wiring.site import load_topology, reserved_cores
 
@@ -53,7 +54,7 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield prerequisites.isolation(topology.pool.cores, topology.isolated, topology.nohz_full, pool)
     if topology.pool:
         yield from _kept_off(policy)
-    yield prerequisites.huge_pages()
+    yield prerequisites.huge_pages(huge.mounted())
     yield _merging(policy.hypervisor.merge_memory)
     yield prerequisites.memory(GIB)
     yield prerequisites.real_root()

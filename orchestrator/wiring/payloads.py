@@ -83,7 +83,8 @@ def mapped_to_print(domain: Domain) -> Domain:
         return domain
     store = payload_store()
     found: Payload = store.catalogue().find(domain.owner, wish.digest)
-    return with_payload(domain, MappedPayload(found.digest, str(store.path(found)), found.length, ()))
+    path, length = store.mapped_file(found, domain.spec.hugepages)
+    return with_payload(domain, MappedPayload(found.digest, str(path), length, ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator.core.payloads import Catalogue, MappedPayload, Payload, Place, name_trouble
 from orchestrator.core.smaps import Share
@@ -53,7 +53,7 @@ class FakePayloads:
         if hashlib.sha256(content).hexdigest() != payload.digest:
             raise FailedError(f"{payload.owner}/{payload.name}: its file is not what was added")
 
-    async def check(self, owner: str, digest: str) -> MappedPayload:
+    async def check(self, owner: str, digest: str, pages: int | None = None) -> MappedPayload:
         payload = self._catalogue.find(owner, digest)
         place = self._catalogue.place(payload)
         content = self.content.get(place, b"")
@@ -62,12 +62,14 @@ class FakePayloads:
             self._known[place] = content
         self._host.trace.append(f"check payload {payload.name}")
         path = f"/payloads/{payload.owner}/{digest}"
-        return MappedPayload(digest, path, payload.length, (hash(content),))
+        if pages is not None:
+            path = f"/dev/hugepages/{pages}{path}"
+        return MappedPayload(digest, path, max(payload.length, pages or 0), (hash(content),))
 
     def is_unchanged(self, mapped: MappedPayload) -> bool:
         return any((hash(content),) == mapped.stamp for content in self.content.values())
 
-    async def collect(self) -> tuple[int, int]:
+    async def collect(self, used: Collection[str] = ()) -> tuple[int, int]:  # noqa: ARG002 (it leaves nothing)
         return 0, 0
 
     async def shares(self, processes: Mapping[str, int]) -> Sequence[tuple[str, Share]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.smaps import Share, shares
+from orchestrator.core.smaps import Share, divided, shares
 
 SMAPS = """\
 7f0000000000-7f0004000000 r--s 00000000 fd:00 12 /store/blobs/public/aa
@@ -70,3 +70,25 @@ def test_only_a_shared_mapping_can_write_to_the_file() -> None:
 
 def test_a_process_that_has_gone_maps_nothing() -> None:
     assert shares("", "/store") == []
+
+
+HUGE = """7fb447e00000-7fb44be00000 r--s 00000000 00:29 1263466                    /dev/hugepages/x
+Size:              65536 kB
+Rss:                   0 kB
+Pss:                   0 kB
+Shared_Hugetlb:    {shared} kB
+Private_Hugetlb:   {private} kB
+"""
+
+
+def test_huge_pages_are_counted_and_divided_by_those_who_map_them() -> None:
+    (one,), (other,) = (
+        shares(HUGE.format(shared=shared, private=private), "/dev/hugepages")
+        for shared, private in ((65536, 0), (65536, 0))
+    )
+    assert (one.resident, one.shared, one.huge, one.private_clean, one.proportional) == (65536 * KIB,) * 3 + (0, 0)
+    (alone,) = shares(HUGE.format(shared=0, private=65536), "/dev/hugepages")
+    assert (alone.resident, alone.private_clean, alone.shared) == (65536 * KIB, 65536 * KIB, 0)
+    plain = shares(SMAPS, "/store")
+    found = divided([("a", one), ("b", other), ("c", plain[0])])
+    assert [share.proportional for _, share in found] == [32768 * KIB, 32768 * KIB, plain[0].proportional]
