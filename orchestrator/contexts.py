@@ -72,7 +72,8 @@ class Contexts:
     async def template(self, name: str, to: str) -> Context:
         """Make a template of a guest as it is now; the guest goes on."""
         async with self._still(name) as guest:
-            _require(name, "no template can be made of it", unclonable(guest.domain))
+            reasons = unclonable(guest.domain, foreign=self._launcher.foreign)
+            _require(name, "no template can be made of it", reasons)
             await self._records.intend("template", {"guest": name, "as": to})
             draft = await self._files.begin(guest.domain.owner, Kind.TEMPLATE, to)
             async with self._abandoned_on_failure(draft):

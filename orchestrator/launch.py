@@ -22,7 +22,7 @@ from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.memory import with_payload
 from orchestrator.core.xml.render import render
 from orchestrator.core.xml.verdict import Kind
-from orchestrator.errors import FailedError, OrchestratorError, OutcomeUnknownError, PinMismatchError
+from orchestrator.errors import FailedError, HostError, OrchestratorError, OutcomeUnknownError, PinMismatchError
 from orchestrator.inside import look_inside
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import GuestFiles, Hypervisor, Monitor, Monitors, Processes, Thread, ThreadRoles
@@ -87,7 +87,7 @@ class Launcher:
     """Acts on single guests through the ports, and proves where their threads may run.
 
     `bounds_memory` tells whether the kernel can be had to bound the memory of a guest's QEMU, `merges_memory` whether
-    it may merge equal pages of guests.
+    it may merge equal pages of guests, `foreign` that QEMU is run as another user, who cannot read what is ours.
     """
 
     topology: Topology
@@ -98,6 +98,7 @@ class Launcher:
     payloads: Payloads
     bounds_memory: bool = False
     merges_memory: bool = False
+    foreign: bool = False
 
     async def launch(self, domain: Domain, origin: Origin | None = None) -> RunningGuest:
         """Check its payload, define, start paused, load its state if it has an origin, prove every thread's affinity.
@@ -111,6 +112,7 @@ class Launcher:
         if mapped is not None:
             domain = with_payload(domain, mapped)
         if origin is not None and origin.ram is not None:
+            self._require_own_qemu(name, "template")
             domain = replace(domain, ram_file=origin.ram)  # which has what the payload's had become
         domain = replace(domain, bounded=self.bounds_memory, merged=self.merges_memory)
         xml = render(domain)
@@ -143,7 +145,16 @@ class Launcher:
             return None
         if wish.digest is None:
             raise FailedError(f"{domain.spec.name}: not started, which payload {wish.reference} is was not noted")
+        self._require_own_qemu(domain.spec.name, "payload")
         return await self.payloads.check(domain.owner, wish.digest, domain.spec.hugepages)
+
+    def _require_own_qemu(self, name: str, what: str) -> None:
+        """Raise HostError where QEMU could not open a file that it is to map."""
+        if self.foreign:
+            raise HostError(
+                f"{name}: not started, the system's libvirt runs QEMU as a user of its own who may not read its {what};"
+                " connect = 'embed' can have it"
+            )
 
     def _require_unchanged(self, guest: RunningGuest) -> None:
         mapped = guest.domain.mapped

@@ -28,9 +28,14 @@ def is_windowed(spec: GuestSpec) -> bool:
     return spec.payload is not None and spec.payload.map is PayloadMap.WINDOW
 
 
-def unclonable(domain: Domain) -> list[str]:
-    """Return why clones could not share the guest's RAM, or would be in each other's way."""
+def unclonable(domain: Domain, *, foreign: bool = False) -> list[str]:
+    """Return why clones could not share the guest's RAM, or would be in each other's way; `foreign` as `Launcher`."""
     spec, reasons = domain.spec, unrepeatable(domain.spec)
+    if foreign:
+        reasons.append(
+            "the system's libvirt runs QEMU as a user of its own, who may not read a template's RAM; "
+            "connect = 'embed' has clones"
+        )
     if is_windowed(spec):
         reasons.append("it reads a payload through a window, which is not in its RAM")
     if not domain.has_plain_ram and domain.ram_file is None:

@@ -102,7 +102,8 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     from orchestrator.wiring.payloads import service_payloads
 
     opener = UserFiles((SERVICE_CORE,))
-    files = GuestDirectories(guest_directories(), _daemons_user(connect), opener)
+    user = _daemons_user(connect)
+    files = GuestDirectories(guest_directories(), user, opener)
     if merges:
         require_merging()
     return Launcher(
@@ -114,6 +115,7 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
         service_payloads(),
         bounds_memory=bounds_memory(connect),
         merges_memory=merges,
+        foreign=user is not None,
     )
 
 

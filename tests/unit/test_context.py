@@ -11,6 +11,7 @@ import pytest
 from orchestrator.core.cloning import cautions, unclonable, unrepeatable
 from orchestrator.core.context import Context, Host, Kind, Mark, decode, encode, misfits
 from orchestrator.core.model import Architecture, Disk, DiskFormat, KernelBoot, Network, NetworkKind, Size
+from orchestrator.core.payloads import PayloadMap, PayloadWish
 from orchestrator.core.placement import Placement
 from orchestrator.core.pool import Pool
 from orchestrator.core.xml.domain import Accelerator, Domain
@@ -141,6 +142,25 @@ def test_who_is_told_nothing_or_has_no_entropy_is_named_with_the_reason(wishes: 
     (note,) = cautions(replace(placed().spec, **wishes))
     assert note.startswith("clones go on with the template's random numbers")
     assert why in note
+
+
+@pytest.mark.parametrize(
+    ("domain", "why"),
+    [
+        (placed(hugepages=Size.parse("2 MiB")), "its RAM is of huge pages, or bound to NUMA nodes"),
+        (replace(placed(), placement=replace(placed().placement, nodes=(0,))), "its RAM is of huge pages, or bound"),
+        (placed(payload=PayloadWish(map=PayloadMap.WINDOW, name="tools")), "it reads a payload through a window"),
+        (placed(network=Network(kind=NetworkKind.NETWORK, name="default")), "its network card's address is part of"),
+    ],
+)
+def test_what_clones_could_not_share_is_refused(domain: Domain, why: str) -> None:
+    (reason,) = unclonable(domain)
+    assert reason.startswith(why)
+
+
+def test_where_qemu_may_not_read_what_is_ours_there_are_no_clones() -> None:
+    (reason,) = unclonable(placed(), foreign=True)
+    assert reason.startswith("the system's libvirt runs QEMU as a user of its own")
 
 
 def test_every_reason_against_clones_is_told() -> None:
