@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from orchestrator import rooms
@@ -33,6 +34,9 @@ from orchestrator.file_ports import OpenedFile
 
 OPEN_LIMIT = 10.0
 """Seconds in which all files of a guest must have been opened: a file system may be slow, or its owner wants it so."""
+
+_AT_ONCE = 4
+"""How many times one user's files are being opened at the same time; who waits for that has all of his limit left."""
 
 _ANSWER_BYTES = 65536
 _MOST_FILES = 64
@@ -55,6 +59,7 @@ class UserFiles:
         self._limit = limit
         self._helper: socket.socket | None = None
         self._starting = threading.Lock()
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
 
     def close(self) -> None:
         """Let the helper end, if there is one; the next opening starts another."""
@@ -81,6 +86,16 @@ class UserFiles:
     async def _ask(self, owner: str, files: Sequence[GuestFile], descriptors: array.array[int]) -> list[_Found]:
         uid, gid, groups = await asyncio.to_thread(_rights, owner)
         wanted = [uid, gid, groups, [(file.path, file.writable, file.format) for file in files]]
+        async with self._turns[owner]:
+            answer = await self._answer(json.dumps(wanted).encode(), descriptors)
+        try:
+            told: list[_Found] = json.loads(answer)
+        except ValueError:
+            raise HostError(f"the files of {owner} did not let themselves be opened within {self._limit:g} s") from None
+        return told
+
+    async def _answer(self, order: bytes, descriptors: array.array[int]) -> bytes:
+        """Return what a child says to an order; nothing if it does not in time."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -89,16 +104,11 @@ class UserFiles:
             loop = asyncio.get_running_loop()
             try:
                 async with asyncio.timeout(self._limit):
-                    await loop.sock_sendall(ours, json.dumps(wanted).encode())
+                    await loop.sock_sendall(ours, order)
                     ours.shutdown(socket.SHUT_WR)
-                    answer = await _received(ours, descriptors)
+                    return await _received(ours, descriptors)
             except (TimeoutError, OSError):
-                answer = b""
-        try:
-            told: list[_Found] = json.loads(answer)
-        except ValueError:
-            raise HostError(f"the files of {owner} did not let themselves be opened within {self._limit:g} s") from None
-        return told
+                return b""
 
     def _hand_over(self, connection: socket.socket) -> None:
         """Give the helper the end of a socket pair of which a child shall take its orders."""

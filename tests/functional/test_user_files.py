@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import tempfile
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -204,3 +205,40 @@ def test_a_file_that_is_swapped_all_the_time_is_never_anothers(home: Path) -> No
         swapping.kill()
         swapping.wait()
     assert set(seen) <= {b"mine"}
+
+
+class Crowded(UserFiles):
+    """Counts the openings that go on at the same time; those for alice's number wait until `open_up` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open_up = asyncio.Event()
+        self.now = self.most = 0
+
+    async def _answer(self, order: bytes, descriptors: array[int]) -> bytes:
+        if str(ALICE) in order.decode():
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await self.open_up.wait()
+            self.now -= 1
+        return await super()._answer(order, descriptors)
+
+
+def test_who_has_many_files_opened_at_once_keeps_no_other_waiting(home: Path) -> None:
+    mine, other = write(home / "alice" / "mine", b"mine", ALICE), write(home / "bobs", b"bobs", BOB)
+    opener = Crowded()
+
+    async def opened(owner: int, path: Path) -> str:
+        async with opener.opened(str(owner), [kernel(path)]) as (found,):
+            return found.trouble
+
+    async def story() -> None:
+        many = [asyncio.create_task(opened(ALICE, mine)) for _ in range(12)]
+        assert await opened(BOB, other) == ""
+        assert not any(task.done() for task in many)
+        opener.open_up.set()
+        assert await asyncio.gather(*many) == [""] * 12
+
+    with contextlib.closing(opener):
+        asyncio.run(story())
+    assert opener.most == 4
