@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -129,13 +130,8 @@ def _foot(state: State) -> Text:
 
 def _wrapped(inside: Sequence[str], width: int) -> Iterator[Text]:
     for each in inside:
-        rest = each
-        while len(rest) > width:
-            cut = rest.rfind(" ", 1, width)
-            cut = cut if cut > 0 else width
-            yield Text(rest[:cut])
-            rest = f"  {rest[cut:].lstrip()}"
-        yield Text(rest)
+        for line in textwrap.wrap(each, width, subsequent_indent="  ") or [""]:
+            yield Text(line)
 
 
 def _screen(shown: Sequence[Text], width: int, height: int) -> list[Text]:

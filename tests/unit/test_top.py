@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,11 @@ async def _shows_what_was_got(daemon: Daemon) -> None:
     seen = await daemon.client.overview()
     figures = {each["name"]: each for each in seen["guests"]}
     assert (figures["db"]["got"], figures["db"]["due"], seen["fairness"]) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 20, 79])
+def test_a_reason_is_wrapped_however_long_its_words_are(width: int) -> None:
+    state = replace(State(), mode=Mode.EXPLAIN, reason=(f"it waits for {'x' * 200}", "", "soon"))
+    shown = [line.plain for line in lines(THREE, {}, state, width, 400)]
+    assert "".join("".join(shown[2:]).split()).startswith(f"itwaitsfor{'x' * 200}soon" if width > 2 else "i")
+    assert all(len(line) <= width for line in shown)
