@@ -6,7 +6,7 @@ No decision is taken here; which guest runs where and when is the engine's word.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.charge import Charge
@@ -31,6 +31,7 @@ from orchestrator.wanted import Guest, Origin
 __all__ = ["Guest", "Launcher", "Origin", "RunningGuest"]
 
 NANOSECONDS = 1_000_000_000
+
 
 _MOVES = 3
 """How often a guest's threads are pinned anew while QEMU goes on making new ones."""
@@ -88,6 +89,7 @@ class Launcher:
 
     `bounds_memory` tells whether the kernel can be had to bound the memory of a guest's QEMU, `merges_memory` whether
     it may merge equal pages of guests, `foreign` that QEMU is run as another user, who cannot read what is ours.
+    `barred` says why no guest of an owner is to be launched now, by whatever way it came; empty if one may be.
     """
 
     topology: Topology
@@ -99,6 +101,7 @@ class Launcher:
     bounds_memory: bool = False
     merges_memory: bool = False
     foreign: bool = False
+    barred: Callable[[str], str] = lambda _: ""
 
     async def launch(self, domain: Domain, origin: Origin | None = None) -> RunningGuest:
         """Check its payload, define, start paused, load its state if it has an origin, prove every thread's affinity.
@@ -108,6 +111,9 @@ class Launcher:
         PinMismatchError or another FailedError says what failed; OutcomeUnknownError if it could not be undone either.
         """
         name = domain.spec.name
+        why = self.barred(domain.owner)
+        if why:
+            raise FailedError(f"{name}: not started: {why}")
         mapped = await self._payload(domain)
         if mapped is not None:
             domain = with_payload(domain, mapped)

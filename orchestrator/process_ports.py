@@ -56,5 +56,8 @@ class Processes(Protocol):
     def freeze(self, pid: int, uuid: str) -> None:
         """Stop every thread of the QEMU process of this domain; fine if it is not that domain's (any more)."""
 
+    def thaw(self, pid: int, uuid: str) -> None:
+        """Let its threads go on that `freeze` has stopped; fine if it is not that domain's (any more)."""
+
     def kill(self, pid: int, uuid: str) -> None:
         """End that process at once, without its help; fine if it is not that domain's (any more)."""

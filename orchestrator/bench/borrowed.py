@@ -122,6 +122,10 @@ class _Renumbered:
     def freeze(self, pid: int, uuid: str) -> None:
         self.inner.freeze(pid, uuid)
 
+    def thaw(self, pid: int, uuid: str) -> None:
+        """Pass on."""
+        self.inner.thaw(pid, uuid)
+
     def kill(self, pid: int, uuid: str) -> None:
         self.inner.kill(pid, uuid)
 

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import typer
 
 from orchestrator.cli import (
+    admin,
     audit,
     bench,
     context,
     doctor,
     foreground,
+    guard,
     guests,
     host,
     inspect,
@@ -44,6 +46,7 @@ for name, command in (
     ("doctor", doctor.doctor),
     ("run", foreground.run),
     ("serve", serve.serve),
+    ("guard", guard.guard),
     ("start", remote.start),
     ("stop", guests.stop),
     ("pause", remote.pause),
@@ -73,6 +76,7 @@ for name, command in (
 ):
     app.command(name)(command)
 for name, group in (
+    ("admin", admin.app),
     ("audit", audit.app),
     ("bench", bench.app),
     ("host", host.app),

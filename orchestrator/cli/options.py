@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Coroutine, Iterable, Sequence
+import json as jsonlib
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -90,9 +90,22 @@ def connect_to(connect: str | None, policy: Path | None) -> str:
     return connect or wiring.site.load_policy(policy).hypervisor.connect
 
 
+def teller(*, json: bool) -> Callable[[str], None]:
+    """Return what tells on stderr what happens, a line each, or an object each."""
+    from datetime import UTC, datetime
+
+    def tell(line: str) -> None:
+        if json:
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = jsonlib.dumps({"at": at, "message": line})
+        typer.echo(line, err=True)
+
+    return tell
+
+
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
-    typer.echo(json.dumps(value, indent=2))
+    typer.echo(jsonlib.dumps(value, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

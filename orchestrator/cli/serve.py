@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from orchestrator import wiring
-from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, Socket, run_async
+from orchestrator.cli.options import Connect, JsonFlag, PolicyFile, Socket, run_async, teller
 
 
 def serve(
@@ -26,14 +24,7 @@ def serve(
 
     What happens is told on stderr, a line each; with --json as an object each.
     """
-
-    def tell(line: str) -> None:
-        if json:
-            at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            line = jsonlib.dumps({"at": at, "message": line})
-        typer.echo(line, err=True)
-
     wiring.metrics.check(metrics)
     service = wiring.service
     rules = wiring.site.load_policy(policy)
-    run_async(service.serve(service.Settings(policy, rules, connect, socket, metrics), tell))
+    run_async(service.serve(service.Settings(policy, rules, connect, socket, metrics), teller(json=json)))

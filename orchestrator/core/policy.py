@@ -136,10 +136,16 @@ class Starvation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emergency:
-    """With `lockdown` no guest is started but by members of the admin group; `reason` is what others are told."""
+    """With `lockdown` no guest is started but by members of the admin group; `reason` is what others are told.
+
+    `consoles` are the only terminals at which the guard obeys, as ``tty1`` or ``ttyS*``; none: every console of this
+    machine. After `restart_after` without a heartbeat the guard ends the scheduler and starts it anew; None: never.
+    """
 
     lockdown: bool = False
     reason: str = ""
+    consoles: tuple[str, ...] = ()
+    restart_after: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,12 @@ def domains(root: Path) -> list[LiveDomain]:
     return [domain for domain in found if domain is not None]
 
 
+def owner_of(root: Path, name: str, uuid: str) -> str:
+    """Return whose guest this is, as libvirt's status file has it; empty if that does not say."""
+    found = None if "/" in name else _domain(root / "run" / "qemu" / f"{name}.xml")
+    return found.metadata.owner if found is not None and found.uuid == uuid else ""
+
+
 def _domain(path: Path) -> LiveDomain | None:
     """Read one <domstatus>; None if it vanishes meanwhile or is not ours."""
     try:

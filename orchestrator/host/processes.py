@@ -182,6 +182,10 @@ class ProcFs:
         """Send SIGSTOP to the QEMU process of this domain, which stops all its threads."""
         _signal(pid, uuid, signal.SIGSTOP)
 
+    def thaw(self, pid: int, uuid: str) -> None:
+        """Send SIGCONT to the QEMU process of this domain."""
+        _signal(pid, uuid, signal.SIGCONT)
+
     def kill(self, pid: int, uuid: str) -> None:
         """Send SIGKILL to the QEMU process of this domain."""
         _signal(pid, uuid, signal.SIGKILL)

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ _CAP_IPC_LOCK = 14  # capabilities(7)
 
 MAIN_PRIORITY, OTHER_PRIORITY = 20, 10
 """Of the main thread, which hands cores over, and of those that work for it; the kernel's own have 50 and more."""
+
+GUARD_PRIORITY = 30
+"""Of the guard's threads."""
 
 
 def pin_to(core: int) -> None:
@@ -38,6 +42,20 @@ def pin_to(core: int) -> None:
         ) from None
 
 
+def this_thread_first(core: int, priority: int) -> str:
+    """Have the calling thread alone run on this core, in SCHED_FIFO at this priority; say why if it is not allowed.
+
+    What it forks is in the normal class again.
+    """
+    tid = threading.get_native_id()
+    try:
+        os.sched_setaffinity(tid, {core})
+        os.sched_setscheduler(tid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except OSError as error:
+        return f"not before others on core {core} (SCHED_FIFO): {error.strerror}; run as root, or give CAP_SYS_NICE"
+    return ""
+
+
 def go_before_others() -> str:
     """Put every thread of this process into SCHED_FIFO, but nothing that it starts; say why if it is not allowed.
 
@@ -55,8 +73,8 @@ def go_before_others() -> str:
     return ""
 
 
-def lock_memory() -> str:
-    """Keep every page in memory once it is there; say why if it is not allowed.
+def lock_memory(*, whole: bool = False) -> str:
+    """Keep every page in memory once it is there, or the `whole` of it from now on; say why if it is not allowed.
 
     Only what has been touched is kept (MCL_ONFAULT): the stacks of many threads are never used whole. With a limit on
     locked memory it is left alone, since with all to come locked too (MCL_FUTURE) every allocation beyond would fail.
@@ -65,7 +83,7 @@ def lock_memory() -> str:
     if soft != resource.RLIM_INFINITY and not _may_lock():
         return "memory is not locked: RLIMIT_MEMLOCK limits it; run as root, or give CAP_IPC_LOCK"
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | (0 if whole else _MCL_ONFAULT)) != 0:
         return f"memory is not locked: {os.strerror(ctypes.get_errno())}"
     return ""
 

@@ -21,6 +21,7 @@ from orchestrator.service.inspection import DebugRequest, InspectRequest
 from orchestrator.service.messages import (
     DEFECT,
     MOST_BODY,
+    PREFIX,
     USER,
     Done,
     ErrorBody,
@@ -47,6 +48,9 @@ BODY_LIMIT = 10.0
 
 _CALLER = web.RequestKey("caller", Peer)  # who asks
 _NEWLINE = b"\n"
+_EMERGENCY = f"{PREFIX}/admin"
+"""Below this there is nothing, and whoever asks for it is recorded."""
+
 _READS = ("GET",)
 
 
@@ -122,6 +126,8 @@ class Api:
         """Let a handler answer those who are let in; whatever is raised becomes an answer too."""
         try:
             await self._admit(request)
+            if request.path.startswith(_EMERGENCY):
+                await self._door.refuse_emergency(_caller(request), request.path)
             return await handler(request)
         except OrchestratorError as error:
             status, body = encode_error(error)
@@ -147,6 +153,8 @@ class Api:
             raise ConnectionResetError
         peer, wanted = self._peer(connection), request.query.get(USER)
         caller = await self._door.admit(peer, wanted)
+        if request.method not in _READS:
+            self._door.require_no_lockdown()
         request[_CALLER] = caller
         if caller.by and request.method not in _READS:
             why = f"by {caller.by}: {request.method} {request.path}"

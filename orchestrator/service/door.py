@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
+from orchestrator.core.emergency import REFUSED
 from orchestrator.errors import UsageError
 from orchestrator.service.callers import Peer, is_member, user_name, user_numbers
 from orchestrator.service.limits import Buckets
@@ -43,7 +44,10 @@ class Nobody:
 
 
 class Door:
-    """Lets callers in, each as who he is. `admin_group` names the group whose members may act for everybody."""
+    """Lets callers in, each as who he is. `admin_group` names the group whose members may act for everybody.
+
+    `lockdown` says why nobody may do anything but look, if that is so. `record` writes into the journal.
+    """
 
     def __init__(
         self,
@@ -51,10 +55,14 @@ class Door:
         admin_group: Callable[[], str] = str,
         bans: Bans | None = None,
         buckets: Buckets | None = None,
+        lockdown: Callable[[], str | None] = lambda: None,
+        record: Callable[[str, Mapping[str, Any]], Awaitable[object]] | None = None,
     ) -> None:
         self._clock = clock
         self._admin_group = admin_group
         self._bans = bans or Nobody()
+        self._lockdown = lockdown
+        self._record = record
         self._buckets = buckets or Buckets(clock)
         self._known: dict[tuple[int, str], tuple[float, str, bool]] = {}
 
@@ -79,6 +87,22 @@ class Door:
         if ban is not None:
             until = "" if ban.until is None else f" until {ban.until:%Y-%m-%d %H:%M}"
             raise BannedError(f"{user} is banned{until}: {ban.reason}")
+
+    def require_no_lockdown(self) -> None:
+        """Raise ForbiddenError, whoever asks, while the emergency console has everything locked."""
+        why = self._lockdown()
+        if why is not None:
+            raise ForbiddenError(
+                f"lockdown by the emergency console: {why}; `orchestrator admin lockdown --lift` ends it"
+            )
+
+    async def refuse_emergency(self, caller: Peer, path: str) -> NoReturn:
+        """Record that somebody asked for an emergency act over the API, and raise ForbiddenError."""
+        why = "emergency acts are not the API's"
+        if self._record is not None:
+            by = {"uid": caller.uid, "pid": caller.pid, "user": caller.user}
+            await self._record(REFUSED, {"why": why, "by": by, "path": path[:200]})
+        raise ForbiddenError(f"{why}: `orchestrator admin`, as root at a console of this machine")
 
     async def _recognized(self, peer: Peer) -> Peer:
         """Look a caller up, which may block, but not for each of his requests anew."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.wiring import (
+        admin,
         bench,
         client,
         definitions,
         doctor,
         foreground,
+        guard,
         guests,
         inspect,
         journals,
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "admin",
     "bench",
     "client",
     "definitions",
     "doctor",
     "foreground",
+    "guard",
     "guests",
     "inspect",
     "journals",

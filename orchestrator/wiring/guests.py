@@ -99,6 +99,7 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
     from orchestrator.rooms import CGROUP
+    from orchestrator.wiring.emergency import barred_by, guard_book
     from orchestrator.wiring.payloads import service_payloads
 
     opener = UserFiles((SERVICE_CORE,))
@@ -116,6 +117,7 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
         bounds_memory=bounds_memory(connect),
         merges_memory=merges,
         foreign=user is not None,
+        barred=barred_by(guard_book()),
     )
 
 

@@ -17,11 +17,12 @@ from orchestrator.core.lifecycle import State
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
 from orchestrator.core.windows import effective
 from orchestrator.errors import OrchestratorError
+from orchestrator.wiring import emergency
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
 from orchestrator.wiring.metrics import metrics_port
 from orchestrator.wiring.records import accounting_of, keep_samples, recording
-from orchestrator.wiring.sent import BannedByPolicy, SentDefinitions
+from orchestrator.wiring.sent import SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
 from orchestrator.wiring.states import build_contexts, keep_warm
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from orchestrator.core.orders import Notice
     from orchestrator.core.policy import Policy
     from orchestrator.engine import Engine
+    from orchestrator.host.heartbeat import Heart
     from orchestrator.host.notify import Notifier
     from orchestrator.host.realtime import AlarmClock
     from orchestrator.launch import Launcher
     from orchestrator.planner import Planner
     from orchestrator.recorder import Recorder
     from orchestrator.service.desk import Desk
+    from orchestrator.wiring.emergency import Heeding
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the threads and serial logs."""
@@ -136,7 +139,10 @@ async def serve(settings: Settings, tell: Tell) -> None:
             daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
             pinned = daemon.definitions.pinned
             contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
-            await _run(daemon, contexts, recorder, clock)
+            heeding = emergency.Heeding(emergency.guard_book(), daemon.engine, launcher, recorder, tell)
+            heart = emergency.heart()
+            await _run(daemon, contexts, heeding, heart, clock)
+            heart.end()
     finally:
         lock.release()
 
@@ -169,12 +175,11 @@ def _assemble(
     return Daemon(engine, desk, definitions, planner, notifier, settings, tell)
 
 
-async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: AlarmClock) -> None:
+async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Heart, clock: AlarmClock) -> None:
     from orchestrator.config import decode_guest
     from orchestrator.host.processes import ProcFs
     from orchestrator.host.realtime import Collector
     from orchestrator.service.api import Api, Desks
-    from orchestrator.service.door import Door
     from orchestrator.service.overview import OverviewDesk
     from orchestrator.service.policies import PolicyDesk
     from orchestrator.service.serials import SerialDesk
@@ -184,30 +189,29 @@ async def _run(daemon: Daemon, contexts: Contexts, recorder: Recorder, clock: Al
     collector = Collector(clock.left)
     engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
     began = time.monotonic()
+    await heeding.prepare_adoption()
     for note in await engine.adopt(decode_guest):
         tell(note)
-    for name in await recorder.reconcile([guest.domain for guest in engine.guests.values()]):
+    for name in await heeding.recorder.reconcile([guest.domain for guest in engine.guests.values()]):
         tell(f"{name}: its process was gone when the scheduler came back")
     if engine.guests:
         tell(f"took over {_counted(engine.guests)} in {time.monotonic() - began:.2f} s")
     ended = _signals(daemon)
     path = daemon.settings.socket or default_socket()
     async with _going(engine) as running:
-        door = Door(
-            time.monotonic,
-            lambda: daemon.engine.policy.users.admin_group,
-            BannedByPolicy(lambda: daemon.engine.policy),
-        )
+        door = emergency.door(heeding)
         policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
         serials = SerialDesk(desk, ServedSerials())
         for note in await contexts.finish():
             tell(note)
-        overview = OverviewDesk(desk, engine, ProcFs().memory, recorder.kept)
+        overview = OverviewDesk(desk, engine, ProcFs().memory, heeding.recorder.kept)
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
-        sampling, places = keep_samples(overview, recorder), _keep_in_place(engine)
-        acts = (collector.run(), _look(engine, tell), places, daemon.planner.run(clock), warming, sampling)
+        sampling, places = keep_samples(overview, heeding.recorder), _keep_in_place(engine)
+        guarded = (emergency.beat(heart), heeding.run())
+        looks = (_look(engine, tell), places, daemon.planner.run(clock))
+        acts = (collector.run(), *looks, warming, sampling, *guarded)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
             async with serving(application, path), metrics_port(daemon.settings.metrics, overview, tell):

@@ -314,6 +314,10 @@ def test_only_the_process_of_the_domain_is_frozen_and_killed() -> None:
         kernel.freeze(process.pid, UUID)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         assert state_of(process.pid) == "T"
+        kernel.thaw(process.pid, other)
+        assert state_of(process.pid) == "T"
+        kernel.thaw(process.pid, UUID)
+        os.waitid(os.P_PID, process.pid, os.WCONTINUED | os.WNOWAIT)
         kernel.kill(process.pid, UUID)
         assert process.wait() == -signal.SIGKILL
     kernel.kill(process.pid, UUID)

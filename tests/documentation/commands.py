@@ -38,7 +38,6 @@ ELSEWHERE = {
     "sudo apt-get install ./dist/orchestrator_*.deb": "tests/packaging/test_deb.py, with dpkg in the lab",
     "sudo systemctl enable --now orchestrator": "tests/packaging/test_deb.py: what the unit starts, without systemd",
     **{f"vagrant {what}": "tests/packaging/test_vagrant.py: that it is valid" for what in ("up", "up second", "ssh")},
-    "orchestrator journal verify --head HASH": "tests/functional/test_journal_verify.py, with heads that it has kept",
 }
 """Commands that these tests do not run, and who sees to them."""
 

@@ -61,6 +61,11 @@ class FakeProcesses:
         if domain is not None and domain.pid == pid:
             self._host.trace.append(f"freeze {domain.name}")
 
+    def thaw(self, pid: int, uuid: str) -> None:
+        domain = self._host.domains.get(uuid)
+        if domain is not None and domain.pid == pid:
+            self._host.trace.append(f"thaw {domain.name}")
+
     def kill(self, pid: int, uuid: str) -> None:
         domain = self._host.domains.get(uuid)
         if domain is not None and domain.pid == pid:

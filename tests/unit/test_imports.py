@@ -20,6 +20,7 @@ LAYERS = {
     "lab": "lab",
     "page": "page",
     "simulator": "simulator",
+    "guard": "guard",
     "chores": "chores",
     "payloads": "payloads",
     "payload_ports": "ports",
@@ -71,7 +72,9 @@ MAY_IMPORT = {
     "packaging": {"packaging", "cli", *_BELOW},  # describes the command tree to others
     "cli": {"cli", "wiring", "config", *_BELOW},
     "wiring": {*LAYERS.values()} - {"cli", "packaging"},
-    **{layer: {layer, *_BELOW} for layer in ("bench", "lab", "chores", "page", "payloads", "engine", "config")},
+    **{
+        layer: {layer, *_BELOW} for layer in ("bench", "lab", "guard", "chores", "page", "payloads", "engine", "config")
+    },
     "simulator": {"simulator", "config", *_BELOW},
     "service": {"service", "engine", "config", *_BELOW},
     "host": _BELOW,  # and a module of it itself: no adapter knows another

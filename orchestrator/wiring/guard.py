@@ -1,0 +1,203 @@
+"""`orchestrator guard`, put together: two real-time threads on core 0, and one on core 1 that tells and keeps heads."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
+from orchestrator.errors import HostError
+from orchestrator.wiring import journals
+from orchestrator.wiring.site import embedded_root, load_policy, reserved_cores
+
+if TYPE_CHECKING:
+    from orchestrator.core.journal import Record
+    from orchestrator.host.journal_file import JournalFile
+
+Tell = Callable[[str], None]
+
+CHORES_EVERY = 1.0
+"""Seconds between two times that the reserve is looked after, and the head kept if it is another one."""
+
+_STACK = 512 * 1024  # of each thread: all of it is locked into memory
+_GC_EVERY = 60.0
+
+
+def heartbeat_file() -> Path:
+    """Return the file in which the scheduler beats."""
+    from orchestrator.host.places import runtime_directory
+
+    return runtime_directory(os.environ) / "heartbeat"
+
+
+def guard_socket() -> Path:
+    """Return where the guard listens."""
+    from orchestrator.host.places import runtime_directory
+
+    return runtime_directory(os.environ) / "guard" / "socket"
+
+
+def guard(policy: Path | None, tell: Tell) -> None:
+    """Guard this host until SIGTERM or SIGINT; `tell` is given a line for whatever somebody should know.
+
+    RefusedError if another guard runs, HostError if it cannot be had.
+    """
+    from orchestrator.guard.starter import Starter
+    from orchestrator.host.places import runtime_directory, state_directory
+    from orchestrator.host.writer_lock import WriterLock
+
+    runtime, state = runtime_directory(os.environ), state_directory(os.environ)
+    runtime.chmod(0o711)  # others come to the socket in it, to be refused
+    lock = WriterLock(runtime / "guard.lock", "guard")
+    lock.acquire()
+    try:
+        starter = Starter()
+        try:
+            with journals.opened(journals.GUARD, state, reserve=journals.RESERVE) as (journal, witness):
+                _Guard(policy, tell, starter.start, state, journal, witness).run()
+        finally:
+            starter.close()
+    finally:
+        lock.release()
+
+
+class _Guard:
+    """The threads, and what they have in common."""
+
+    def __init__(
+        self,
+        policy_file: Path | None,
+        tell: Tell,
+        start: Callable[..., None],
+        state: Path,
+        journal: JournalFile,
+        witness: journals.Witness,
+    ) -> None:
+        from orchestrator.core.xml.monitor import OUR_MONITOR
+        from orchestrator.guard.acts import Acts, Surroundings
+        from orchestrator.guard.console import Console
+        from orchestrator.guard.guests import Guests
+        from orchestrator.guard.watch import Watch
+        from orchestrator.host import embed, heartbeat
+        from orchestrator.host.guard_book import GuardBook, last_records
+
+        policy = load_policy(policy_file)
+        emergency, path = policy.emergency, state / f"{journals.GUARD}.jsonl"
+        patience = None if emergency.restart_after is None else emergency.restart_after / 1e9
+        self._tell, self._journal, self._witness = tell, journal, witness
+        self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        book, root = GuardBook(path), embedded_root()
+        book.news()
+        alone = str(root.parent) if os.environ.get("ORCHESTRATOR_RUNTIME_DIR") else ""  # with what is in it
+        guests = Guests(OUR_MONITOR, lambda name, uuid: embed.owner_of(root, name, uuid), below=alone)
+        reserved = reserved_cores(policy_file)
+        around = Surroundings(
+            wall=time.time_ns,
+            recorded=self._recorded,
+            consoles=lambda: emergency.consoles,
+            reserved=reserved,
+            heart=lambda: self._watch.heard,
+            tail=lambda most: last_records(path, most),
+        )
+        self._acts = Acts(journal, guests, book.standing, around)
+        self._console = Console(guard_socket(), self._acts)
+        self._watch = Watch(
+            guests,
+            heartbeat.Listener(heartbeat_file()).last,
+            self._news.put,
+            reserved,
+            record=self._acts.record,
+            start=start,
+            patience=lambda: patience,
+        )
+        guests.look(all_anew=True)
+
+    def run(self) -> None:
+        """Guard until a signal ends it."""
+        from orchestrator.host import realtime
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each guest
+        sys.setswitchinterval(0.0005)
+        threading.stack_size(_STACK)
+        why = realtime.lock_memory(whole=True)
+        if why:
+            self._tell(f"note: {why}")
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._news.put(None))
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, {SERVICE_CORE})
+        threads = [
+            threading.Thread(target=self._first, args=(self._watch.run, realtime.GUARD_PRIORITY), name="watch"),
+            threading.Thread(
+                target=self._first, args=(self._console.serve, realtime.GUARD_PRIORITY + 1), name="console"
+            ),
+        ]
+        for thread in threads:
+            thread.start()
+        self._tell(f"guarding; the console is at {guard_socket()}")
+        try:
+            self._chores()
+        finally:
+            self._watch.stop()
+            self._console.stop()
+            for thread in threads:
+                thread.join()
+            self._console.close()
+            self._tell("ended; guests go on, and nobody guards them")
+
+    def _first(self, act: Callable[[], None], priority: int) -> None:
+        from orchestrator.host import realtime
+
+        why = realtime.this_thread_first(SCHEDULER_CORE, priority)
+        if why:
+            self._news.put(f"note: {threading.current_thread().name}: {why}")
+        try:
+            act()
+        except BaseException as defect:
+            self._news.put(f"a defect in orchestrator: {type(defect).__name__}: {defect}")
+            self._news.put(None)
+            raise
+
+    def _recorded(self, record: Record) -> None:
+        reason = record.body.get("reason") or record.body.get("why", "")
+        self._news.put(f"{record.kind}: {reason}")
+
+    def _chores(self) -> None:
+        """Tell what is new, keep heads, look after the reserve; until there is nothing to tell any more."""
+        from orchestrator.host.journal_heads import tell_syslog
+
+        collected, told = time.monotonic(), ""
+        while True:
+            line: str | None = ""
+            with contextlib.suppress(queue.Empty):
+                line = self._news.get(timeout=CHORES_EVERY)
+            if line is None:
+                return
+            if line:
+                tell_syslog(f"guard: {line}")
+                self._tell(line)
+            said = self._journal.refill() and "the guard's reserve on the disk cannot be filled up"
+            try:
+                self._witness.keep(self._journal.head)
+            except HostError as error:
+                said = str(error)
+            if said and said != told:
+                self._tell(said)
+            told = said
+            if time.monotonic() - collected > _GC_EVERY:
+                gc.collect()
+                collected = time.monotonic()
