@@ -15,9 +15,10 @@ from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Plan
 from orchestrator.core.policy import Policy
 from orchestrator.core.quota import is_quota
-from orchestrator.driver import Driver, first_of
+from orchestrator.driver import Driver
 from orchestrator.errors import RefusedError
 from orchestrator.launch import Guest
+from orchestrator.together import first_of
 
 LOOK_AGAIN = 1.0
 """Seconds after which who waits for room looks again: time quotas come back without anybody ending."""

@@ -6,21 +6,19 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.core.handover import Continue, Halt
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import Event
-from orchestrator.core.model import Mode
-from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
-from orchestrator.core.placement import Placement, Refusal, seat
+from orchestrator.core.orders import Happening, Notice, Order
+from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Request, StopGuest
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.steps import End, Launch, Reseat
+from orchestrator.deeds import Deeds, Due
 from orchestrator.errors import (
     FailedError,
-    HostError,
     OrchestratorError,
     OutcomeUnknownError,
     PinMismatchError,
@@ -29,7 +27,7 @@ from orchestrator.errors import (
 from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
 from orchestrator.ports import Clock
 from orchestrator.recorder import Records
-from orchestrator.reseating import reseat
+from orchestrator.together import first_of
 
 LAST_WORDS = 0.1
 """Seconds in which the monitor of a process that has ended has hung up; it takes milliseconds."""
@@ -51,7 +49,8 @@ class Driver:
     """Between the scheduler and the host: requests go in, acts are done; those on different guests at the same time.
 
     `wanted` are definitions, `lives` go on from the first start to the stop, `guests` have or had a process; all by
-    name. `stir` is set when there may be something new to wait for, `settled` when any plan has ended.
+    name. `stir` is set when there may be something new to wait for, `settled` when any plan has ended. `clearing`
+    is held by whoever ends a process of this name, or makes one.
     """
 
     observer: Observer
@@ -70,7 +69,8 @@ class Driver:
         self._outcomes: dict[str, asyncio.Future[Notice]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._defect: BaseException | None = None
-        self._clearing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.clearing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._deeds = Deeds(self)
 
     def now(self) -> int:
         """Return the clock's time in nanoseconds."""
@@ -158,16 +158,21 @@ class Driver:
 
     async def _carry_out(self, order: Order) -> None:
         """Do what was ordered, and the turn that this makes room for, without a task and a round of the loop more."""
-        due: Order | None = order
+        due: Due | None = Due(order)
         while due is not None:
             due = await self._see_to(due)
 
-    def _hand_on(self) -> Continue | None:
-        """Give out what is due but for one turn, which is returned; what the scheduler tells can wait for that."""
+    def _hand_on(self, begun: Due | None) -> Due | None:
+        """Give out what is due but for one turn, which is returned; what the scheduler tells can wait for that.
+
+        If that has `begun` already, it is among what is due: the scheduler has said so.
+        """
         orders = self.scheduler.orders()
-        turn = next((order for order in orders if isinstance(order, Continue)), None)
+        if begun is not None:
+            orders.remove(begun.order)  # a defect if it is not there
+        turn = begun or next((Due(order) for order in orders if isinstance(order, Continue)), None)
         for order in orders:
-            if order is not turn:
+            if turn is None or order is not turn.order:
                 self.begin(self._carry_out(order))
         if turn is None:
             self._take_in()
@@ -178,17 +183,24 @@ class Driver:
     async def _take_in_later(self) -> None:
         self._take_in()
 
-    async def _see_to(self, order: Order) -> Continue | None:
+    async def _see_to(self, due: Due) -> Due | None:
+        order, begun = due.order, None
         at_hand = self.guests.get(order.guest) if isinstance(order, Continue | Halt) else None
         try:
-            await self._act(order)
+            await self._deeds.act(due)
         except OrchestratorError as error:
             # What was asked of a guest that has ended meanwhile is no failure of the one that has its name now.
             if at_hand is None or not at_hand.over:
                 await self._failed(order, error)
         else:
+            if isinstance(order, Halt):  # the next guest first, and then all that follows from it
+                begun = self._begin(self.scheduler.successor(order))
             self.scheduler.done(order, self.now())
-        return self._hand_on()
+        return self._hand_on(begun)
+
+    def _begin(self, turn: Continue | None) -> Due | None:
+        confirmation = None if turn is None else self._deeds.begin(turn)
+        return None if turn is None or confirmation is None else Due(turn, confirmation)
 
     async def _failed(self, order: Order, error: OrchestratorError) -> None:
         self._failures[order.guest] = error
@@ -217,78 +229,6 @@ class Driver:
         else:
             await self.gone(guest)
 
-    async def _act(self, order: Order) -> None:
-        name, launcher = order.guest, self.launcher
-        match order:
-            case Launch():
-                await self.records.intend("start", self._intent(name, order))
-                await self._launch(name, order)
-            case Continue(_, cores, _, _):
-                await launcher.resume(self.guests[name], self._seat(self.guests[name], cores))
-            case Halt():
-                await launcher.suspend(self.guests[name])
-            case Reseat():
-                await self._reseat(self.guests[name], order.placement)
-            case End():
-                with contextlib.suppress(HostError):  # a full disk must not keep anybody from making room
-                    await self.records.intend("end", {"guest": name})
-                await self._end(self.guests[name])
-            case Freeze() | Kill():
-                self._force(order)
-
-    async def _launch(self, name: str, order: Launch) -> None:
-        wanted = self.wanted[name]
-        domain = wanted.placed(order.placement, self.launcher.files.directory(name))
-        async with self._clearing[name]:  # its uuid is that of the one before
-            guest = await self.launcher.launch(domain, wanted.origin)
-            guest.disk = wanted.disk
-            self.guests[name] = guest
-            self.wanted[name] = replace(wanted, origin=None, staged=False)
-        self.observer.launched(guest)
-
-    def _seat(self, guest: RunningGuest, cores: tuple[int, ...]) -> Placement:
-        """Return where a guest runs now: an exclusive one where it is, a shared one on the cores of its turn."""
-        spec, before, topology = guest.domain.spec, guest.domain.placement, self.launcher.topology
-        stays = spec.mode is Mode.EXCLUSIVE or before.held == cores
-        return before if stays else seat(spec, cores, topology, topology.pool)
-
-    async def _reseat(self, guest: RunningGuest, placement: Placement) -> None:
-        cores = {"cores": list(placement.vcpus), "held": list(placement.held)}
-        await self.records.intend("reseat", {"guest": guest.name, **cores})
-        await reseat(self.launcher, guest, placement, self.clock)
-        self.records.moved(guest.domain)
-
-    async def _end(self, guest: RunningGuest) -> None:
-        """Let a guest shut down by itself, for as long as it may, then end it by force."""
-        life = self.lives[guest.name]
-        if life.grace and await self._press(guest):
-            await first_of(guest.hung_up.wait(), self.clock.sleep(life.grace / NANOSECONDS))
-            if not guest.hung_up.is_set() and life.asked is not None:  # nor is it quarantined
-                life.happens(Event.GRACE_OVER)
-        await self.clear(guest)
-
-    async def _press(self, guest: RunningGuest) -> bool:
-        """Press the power button; False if that cannot be done."""
-        with contextlib.suppress(OrchestratorError):
-            await guest.monitor.powerdown()
-            return True
-        return False
-
-    def _force(self, order: Freeze | Kill) -> None:
-        """Freeze or kill without the guest's help; one whose launch came to nothing may have no process."""
-        name, processes = order.guest, self.launcher.processes
-        uuid = self.wanted[name].uuid(self.launcher.files.directory(name))
-        if (pid := processes.find(uuid)) is None:
-            self.scheduler.gone(name, "its process has gone", self.now())
-        elif isinstance(order, Freeze):
-            processes.freeze(pid, uuid)
-        else:
-            processes.kill(pid, uuid)
-
-    def _intent(self, name: str, order: Launch) -> dict[str, Any]:
-        guest, cores = self.wanted[name], list(order.placement.held)
-        return {"guest": name, "owner": guest.owner, "cores": cores, "specification": guest.specification}
-
     # Ends.
 
     async def gone(self, guest: RunningGuest) -> None:
@@ -304,17 +244,7 @@ class Driver:
 
     async def clear(self, guest: RunningGuest) -> None:
         """End a guest's process, if it is still there, and clear away what it leaves; not that of the one after it."""
-        async with self._clearing[guest.name]:
+        async with self.clearing[guest.name]:
             if not guest.cleared and self.guests.get(guest.name, guest) is guest:
                 await self.launcher.clear(guest.domain)
                 guest.cleared = True
-
-
-async def first_of(*acts: Coroutine[Any, Any, object]) -> None:
-    """Return when the first of these has ended, and let go of the others."""
-    tasks = {asyncio.create_task(act) for act in acts}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -29,14 +29,14 @@ from orchestrator.core.policy_change import take_over
 from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.topology import Topology, require_pool
 from orchestrator.drift import DriftKeeper
-from orchestrator.driver import Driver, first_of
+from orchestrator.driver import Driver
 from orchestrator.errors import HostError, RefusedError, UsageError
 from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import Clock
 from orchestrator.quotas import NO_ACCOUNTING, Accounting, QuotaKeeper
 from orchestrator.recorder import Records, Unrecorded
-from orchestrator.together import all_or_first_failure
+from orchestrator.together import all_or_first_failure, first_of
 from orchestrator.upkeep import Upkeep
 
 __all__ = ["Engine", "Guest", "RunningGuest", "require_pool"]

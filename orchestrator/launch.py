@@ -6,7 +6,7 @@ No decision is taken here; which guest runs where and when is the engine's word.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.charge import Charge
@@ -199,7 +199,16 @@ class Launcher:
         except OrchestratorError:
             return None
 
-    async def resume(self, guest: RunningGuest, placement: Placement) -> None:
+    def begin_to_resume(self, guest: RunningGuest, placement: Placement) -> Awaitable[None] | None:
+        """Let a guest run at once, and return what `resume` is to wait for; None if only `resume` can do it.
+
+        That is a guest that has to be moved or proved, or into which somebody looks.
+        """
+        if guest.still.locked() or not guest.ran or placement != guest.domain.placement:
+            return None
+        return guest.monitor.begin_to_resume()
+
+    async def resume(self, guest: RunningGuest, placement: Placement, begun: Awaitable[None] | None = None) -> None:
         """Let a guest run on a placement, to which its threads are moved first if it differs from the last one.
 
         Its threads are read back after each move, and after the first time that it was let run. Raises PinMismatchError
@@ -208,7 +217,7 @@ class Launcher:
         if placement != guest.domain.placement:
             self.move(guest, placement)
         async with guest.still:
-            await guest.monitor.resume()
+            await (guest.monitor.resume() if begun is None else begun)
         guest.cores.update(placement.held)
         if not guest.ran:
             guest.ran = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +34,9 @@ class Monitor(Protocol):
 
     async def resume(self) -> None:
         """Let the guest run, and return when QEMU has confirmed it."""
+
+    def begin_to_resume(self) -> Awaitable[None]:
+        """Tell QEMU at once to let the guest run, and return what is done when it has confirmed that."""
 
     async def suspend(self) -> None:
         """Stop the guest's vCPUs, and return when QEMU has confirmed it."""

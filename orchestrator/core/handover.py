@@ -21,38 +21,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple
 
+from orchestrator.core.acts import Continue, Halt, Phase
 from orchestrator.core.locks import Hold, Locks, LockState
 from orchestrator.errors import UsageError
 
-
-class Phase(Enum):
-    """Where a guest is between two turns."""
-
-    ASSIGNED = "waits for its cores"
-    HELD = "has its cores and stands still"
-    CONTINUING = "told to continue"
-    RUNNING = "running"
-    SUSPENDING = "told to stop"
-
-
-class Continue(NamedTuple):
-    """Let a guest's vCPUs run on these cores, which it holds under this token; `moved`: pin its threads there first."""
-
-    guest: str
-    cores: tuple[int, ...]
-    moved: bool
-    token: int
-
-
-class Halt(NamedTuple):
-    """Stop a guest's vCPUs; it holds these cores under this token until that is confirmed."""
-
-    guest: str
-    cores: tuple[int, ...]
-    token: int
+__all__ = ["Continue", "Halt", "Handovers", "Phase"]
 
 
 @dataclass(slots=True)
@@ -227,6 +201,25 @@ class Handovers:
         if after is not None:
             self.assign(guest, after, now)
         return True
+
+    def successor(self, guest: str) -> Continue | None:
+        """Return what `halted` would have done first, where that is to let the next guest run as it stands now.
+
+        None where it is anything else, or nothing: then nothing is lost but time. Growth: the cores that change hands.
+        """
+        seat = self._seats.get(guest)
+        if seat is None or seat.phase is not Phase.SUSPENDING or seat.keeps or seat.hold is None or seat.claimed:
+            return None
+        for core in seat.hold.cores:
+            heir = self._locks.heir(core)
+            if heir is None:
+                continue
+            other = self._seats[heir]
+            hold = self._locks.would_acquire(heir, other.claimed or other.cores, seat.hold)
+            if hold is not None:
+                at_once = other.hold is None and not other.keeps and self._pinned.get(heir) == other.cores
+                return Continue(heir, other.cores, False, hold.token) if at_once else None
+        return None
 
     def unlock(self, guest: str, now: int) -> None:
         """Give back what a guest holds or waits for; it must not be running."""

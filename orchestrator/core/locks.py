@@ -100,6 +100,19 @@ class Locks:
                 return False
         return True
 
+    def heir(self, core: int) -> str | None:
+        """Return who has waited longest for a core, whoever holds it."""
+        queue = self._queues.get(core)
+        return next(iter(queue)) if queue else None
+
+    def would_acquire(self, heir: str, cores: Iterable[int], hold: Hold) -> Hold | None:
+        """Return the hold that `acquire` would give at the moment at which another one is released; None if none."""
+        by_core, queues = self._by_core, self._queues
+        for core in cores:
+            if by_core.get(core, hold) is not hold or next(iter(queues[core])) != heir:
+                return None
+        return Hold(heir, tuple(cores), hold.since, self._last_token + 1)
+
     def release(self, hold: Hold) -> bool:
         """Give all cores of a hold back; False, and nothing changes, if it is not current any more."""
         if not self.is_current(hold):

@@ -144,6 +144,16 @@ class Scheduler:
             self._works.drive(guest, now, order)
         self._settle(now)
 
+    def successor(self, order: Halt) -> Continue | None:
+        """Return an order that `done` would give, were it called now: to let the next guest run where it is pinned.
+
+        Whoever is in a hurry may obey it just before that call. None where there is no such order.
+        """
+        guest = order.guest
+        if guest not in self._books or self._is_quarantined(guest):
+            return None
+        return self._turnover.handovers.successor(guest)
+
     def failed(self, order: Order, why: str, now: int, *, unknown: bool = False) -> None:
         """Note that an act has failed, or that its outcome is `unknown`.
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, cast
 
 from qemu.qmp import QMPClient, QMPError, Runstate
@@ -55,7 +55,11 @@ class QmpMonitor:
 
     async def resume(self) -> None:
         """Send ``cont``; QEMU answers once the vCPUs were told to run."""
-        await self._turns.ask("cont")
+        await self.begin_to_resume()
+
+    def begin_to_resume(self) -> Awaitable[None]:
+        """Send ``cont`` at once."""
+        return self._turns.ask("cont")
 
     async def suspend(self) -> None:
         """Send ``stop``; QEMU answers once all vCPUs have stopped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 
 from orchestrator.errors import FailedError
 from orchestrator.monitor_ports import LOADS
@@ -26,6 +26,19 @@ class FakeMonitor:
         return roles
 
     async def resume(self) -> None:
+        await self.begin_to_resume()
+
+    def begin_to_resume(self) -> Awaitable[None]:
+        confirmed = asyncio.get_running_loop().create_future()
+        try:
+            self._resume()
+        except FailedError as error:
+            confirmed.set_exception(error)
+        else:
+            confirmed.set_result(None)
+        return confirmed
+
+    def _resume(self) -> None:
         self._ask("continue")
         self._domain.state, self._domain.written = "running", False
         self._domain.since = self._host.clock.now() if self._domain.since is None else self._domain.since

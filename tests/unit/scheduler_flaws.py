@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.core.handover import Handovers
+from orchestrator.core.handover import Continue, Halt, Handovers
 from orchestrator.core.locks import Busy, Hold, Locks
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import MoveGuest, Plan, Request
@@ -43,6 +43,19 @@ class Starves(Scheduler):
     def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
         super().__init__(topology, policy, weights)
         self._turnover.rotation = BackfillsForEver(policy.rotation.rules(), self._books.groups)
+
+
+class ForetellsOnHeldCores(Scheduler):
+    """Takes the first that waits for one core of several for the next to run."""
+
+    def successor(self, order: Halt) -> Continue | None:
+        handovers = self._turnover.handovers
+        for core in handovers.cores(order.guest):
+            heir = handovers._locks.heir(core)
+            if heir is not None:
+                seat = handovers._seats[heir]
+                return Continue(heir, seat.cores, False, handovers._locks._last_token + 1)
+        return None
 
 
 class ForgetsCores(Scheduler):

@@ -61,7 +61,8 @@ def floor(cores: int) -> Policy:
 class World:
     """`faults` collects what went wrong; `deaf` guests confirm no stop, launches and moves of `unlucky` ones fail.
 
-    Of a move of a `vague` one nobody knows whether it came to anything.
+    Of a move of a `vague` one nobody knows whether it came to anything. `foretold` counts the turns whose guest was
+    known when the one before stood still.
     """
 
     scheduler: Scheduler
@@ -77,6 +78,8 @@ class World:
     unlucky: set[str] = field(default_factory=set)
     vague: set[str] = field(default_factory=set)
     prompt: bool = True
+    foretold: int = 0
+    _successor: Continue | None = None
     _waiting: list[tuple[int, int, Order]] = field(default_factory=list)
 
     def ask(self, request: Request) -> Plan | Refusal:
@@ -131,7 +134,9 @@ class World:
         return min([*moments, event], default=None) if event is not None else min(moments, default=None)
 
     def _obey(self) -> None:
-        for order in self.scheduler.orders():
+        orders = self.scheduler.orders()
+        self._check_successor(orders)
+        for order in orders:
             self.log.append((self.now, order))
             self._check(order)
             if not isinstance(order, Freeze) and not (isinstance(order, Halt) and order.guest in self.deaf):
@@ -142,6 +147,14 @@ class World:
             late = notice.what is Happening.TURN_BEGAN and notice.latest and notice.at > notice.latest
             if late and self.prompt:
                 self.faults.append(f"wait bound: {notice}")
+
+    def _check_successor(self, orders: Sequence[Order]) -> None:
+        """Who was to be let run at once, as the scheduler said before it was told, has been."""
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            self.foretold += 1
+            if successor not in orders:
+                self.faults.append(f"{successor} was foretold, what came was {orders}")
 
     def _check_books(self) -> None:
         """Who may run on a core holds its lock, and what a guest keeps is nobody else's."""
@@ -202,6 +215,7 @@ class World:
         if isinstance(order, Kill):
             self.scheduler.gone(guest, "killed", self.now)
         else:
+            self._successor = self.scheduler.successor(order) if isinstance(order, Halt) else None
             self.scheduler.done(order, self.now)
 
     def _is_on(self, guest: str, cores: tuple[int, ...]) -> None:

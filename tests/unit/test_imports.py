@@ -31,6 +31,7 @@ LAYERS = {
     "wanted": "engine",
     "shelf": "engine",
     "driver": "engine",
+    "deeds": "engine",
     "drift": "engine",
     "upkeep": "engine",
     "foreground": "engine",

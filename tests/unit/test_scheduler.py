@@ -8,8 +8,10 @@ from orchestrator.core.handover import Continue, Halt
 from orchestrator.core.orders import Freeze, Happening, Kill
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest
+from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.snapshot import Standing
 from orchestrator.core.steps import End, Launch
+from tests.unit.scheduler_flaws import ForetellsOnHeldCores
 from tests.unit.scheduler_world import MS, World, floor, spec, world
 
 
@@ -44,6 +46,30 @@ def test_shared_guests_take_turns_and_each_waits_for_the_others_stop() -> None:
             halted.add(order.guest)
     assert halted == {"a", "b", "c"}
     assert host.faults == []
+
+
+def test_who_is_next_on_the_same_cores_is_known_when_the_last_stands_still() -> None:
+    host = world(3)
+    for name in ("a", "b", "c"):
+        start(host, name)
+    host.run(1000)
+    turns = sum(len(host.turns(name)) for name in ("a", "b", "c"))
+    assert host.foretold >= turns - 2  # the first one had nobody before it, and the last has not begun
+    assert host.faults == []
+
+
+def test_a_gang_that_waits_for_other_cores_too_is_not_foretold() -> None:
+    faults = {}
+    for kind in (Scheduler, ForetellsOnHeldCores):
+        host = world(6, delays=(2 * MS, 9 * MS, 5 * MS), kind=kind)
+        for number in range(4):
+            start(host, f"s{number}")
+        start(host, "gang", 4)
+        host.run(2000)
+        faults[kind] = host.faults
+        assert host.turns("gang")
+    assert faults[Scheduler] == []
+    assert any("was foretold" in fault for fault in faults[ForetellsOnHeldCores])
 
 
 def test_an_exclusive_guest_waits_until_the_shared_ones_have_left_its_cores() -> None:
