@@ -1,7 +1,8 @@
 """Runs the tests in inside/ where there are cores for guests: in the nested lab.
 
 The six suites share twenty guests on one boot, which takes a quarter of an hour in all: `make suites` runs all of them,
-`make test` the first three. ORCHESTRATOR_KILLS says at how many moments the last one kills the scheduler.
+and what else takes minutes, `make test` the first three. ORCHESTRATOR_KILLS says at how many moments the last one kills
+the scheduler.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.lab.inside.observer import compile_looker
 
 INSIDE = Path(__file__).parent / "inside"
 ROOT = INSIDE.parents[2]
@@ -28,8 +31,8 @@ SUITES = (
 """In this order: the stress is to be disturbed by nobody, and what comes after it disturbs more and more."""
 
 ALL = os.environ.get("ORCHESTRATOR_SUITES") == "all"
-
 CHOSEN = SUITES if ALL else SUITES[:3]
+takes_minutes = pytest.mark.skipif(not ALL, reason="takes minutes: `make suites`")
 
 WARM = """
 import sys, tempfile
@@ -47,11 +50,12 @@ with tempfile.TemporaryDirectory() as root:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Have libvirt ask each QEMU for its capabilities here: in the lab that takes several seconds each.
+    """Have libvirt ask each QEMU for its capabilities here, and compile: in the lab that takes several seconds each.
 
     It must not see /dev/kvm, which the lab has not.
     """
     directory = tmp_path_factory.mktemp("cache")
+    compile_looker(directory)
     hidden = "mount --bind /etc/hostname /dev/kvm && mount -o remount,bind,ro /dev/kvm || [ ! -e /dev/kvm ]"
     warm = f'{hidden} && exec "$@"'
     subprocess.run(
@@ -89,9 +93,14 @@ def test_users_of_a_daemon_of_roots(cache: Path, capsys: pytest.CaptureFixture[s
     run_in_lab("--cpus", "4", tests=("test_users.py",), cache=cache, capsys=capsys)
 
 
-@pytest.mark.skipif(not ALL, reason="takes minutes: `make suites`")
+@takes_minutes
 def test_the_commands_of_the_documentation(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "8", "--memory", "6G", tests=("test_documented.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
+def test_servers_that_are_moved_and_resized(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "6", tests=("test_moves.py",), cache=cache, capsys=capsys)
 
 
 def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

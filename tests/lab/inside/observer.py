@@ -1,15 +1,19 @@
-"""Watches from outside what guests do: it reads /proc itself, and shares no code with the engine."""
+"""Watches from outside what guests do: it reads /proc itself, and shares no code with the engine.
+
+The looks at all vCPUs are a small program's (looker.c), since a Python loop over some twenty-five of them takes longer
+in the lab than is between two looks. What is here finds the threads for it, and checks where each may run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import tempfile
 import threading
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.lab.inside.looking import allowed_cores, emulators
 
@@ -21,145 +25,137 @@ SEARCH = 2.0
 
 RESERVED = {0, 1}
 
-
-class Stat(NamedTuple):
-    """What the kernel says of a thread: whether it runs or could at once, and the core that it ran on last."""
-
-    wants: bool
-    core: int
+_SOURCE = Path(__file__).with_name("looker.c")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Seen:
     """What was seen of one guest: for how long it has run, in seconds, and for how long at most it had not."""
 
-    ran: float = 0.0
-    longest_wait: float = 0.0
-    last_ran: float = field(default_factory=time.monotonic)
+    ran: float
+    longest_wait: float
 
 
-class Vcpu(NamedTuple):
-    """A thread that is a vCPU, with its open file."""
+@dataclass(frozen=True)
+class Report:
+    """What the looker has seen: how often it looked, within how many seconds, the guests, and what was wrong."""
 
-    guest: str
-    pid: int
-    tid: int
-    number: int
-    file: int
+    looks: int
+    seconds: float
+    guests: dict[str, Seen]
+    violations: list[str]
+
+
+def compile_looker(directory: Path) -> Path:
+    """Compile the looker into a directory, and return its path."""
+    program = directory / "looker"
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(_SOURCE)], check=True)
+    return program
+
+
+@contextlib.contextmanager
+def looker() -> Iterator[Path]:
+    """Give the program: what was compiled where that takes no time, or else what is compiled now."""
+    ready = Path(os.environ.get("XDG_CACHE_HOME", "/nonexistent")) / "looker"
+    if ready.exists():
+        yield ready
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        yield compile_looker(Path(directory))
 
 
 class Observer:
     """Samples every thread of every QEMU that carries a guest.
 
-    A violation is a thread that may run, or has run, on core 0 or 1, or vCPUs of two guests that both want to run on
-    one core while libvirt says that both guests run (QEMU prepares the vCPUs of a guest that is being launched, too).
-    The files are read one after the other, so the first vCPU is read again after the second: a hand-over in between is
-    none. `guests` tells how long each has run; its first vCPU always computes while it does.
+    A violation is a thread that may run on core 0 or 1, or what looker.c calls one. `samples` counts the looks at
+    single threads. Watching begins and ends with the context; what was seen can be asked for during it, and after.
     """
 
     def __init__(self) -> None:
         self.samples = 0
-        self.looks = 0
-        self.seconds = 0.0
-        self.violations: list[str] = []
-        self.guests: dict[str, Seen] = {}
-        self._vcpus: list[Vcpu] = []
+        self._violations: list[str] = []
+        self._told: Report | None = None
+        self._write = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Observer:
+        program = self._opened.enter_context(looker())
+        self._process = subprocess.Popen(
+            [str(program), str(round(INTERVAL * 1e6))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._told = self.report()
+        self._process.communicate()
+        self._opened.close()
+
+    def report(self) -> Report:
+        """Return what was seen until now, or until the end."""
+        if self._told is not None:
+            return self._told
+        self._say("report")
+        assert self._process.stdout is not None
+        looks, seconds, guests, violations = 0, 0.0, dict[str, Seen](), list[str]()
+        for line in self._process.stdout:
+            kind, _, rest = line.strip().partition(" ")
+            match kind:
+                case "looks":
+                    looks, seconds = int(rest.split()[0]), float(rest.split()[1])
+                case "guest":
+                    name, ran, longest = rest.split()
+                    guests[name] = Seen(float(ran), float(longest))
+                case "violation":
+                    violations.append(rest)
+                case "end":
+                    return Report(looks, seconds, guests, violations)
+        raise AssertionError(f"the looker has ended with {self._process.wait()}")
 
     @property
-    def interval(self) -> float:
-        """Seconds from one look to the next, as it came out."""
-        return self.seconds / max(1, self.looks)
+    def violations(self) -> list[str]:
+        """All that was wrong."""
+        return [*self._violations, *self.report().violations]
 
     def _watch(self) -> None:
         os.sched_setaffinity(threading.get_native_id(), {1})
         try:
-            self._look_on()
-        except Exception as error:  # or nobody would know that nobody looks any more
-            self.violations.append(f"the observer failed: {error!r}")
-            raise
-        finally:
-            self._close()
-
-    def _look_on(self) -> None:
-        began = last = time.monotonic()
-        searched = -SEARCH
-        while not self._stop.is_set():
-            if last - searched >= SEARCH:
+            while not self._stop.is_set():
                 self._search()
-                searched = time.monotonic()
-            now = time.monotonic()
-            self._look(now, now - last)
-            last, self.seconds = now, now - began
-            self._stop.wait(max(0.0, INTERVAL - (time.monotonic() - now)))
+                self._stop.wait(SEARCH)
+        except Exception as error:  # or nobody would know that nobody searches any more
+            self._violations.append(f"the observer failed: {error!r}")
+            raise
 
     def _search(self) -> None:
         """Find the vCPUs that there are now, and check where every thread may run."""
-        self._close()
+        found: list[str] = []
         for pid in emulators():
             guest = guest_of(pid)
             if guest:
                 for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
                     with contextlib.suppress(OSError):  # it has ended
-                        self._take_in(guest, task)
+                        found += self._take_in(guest, task)
+        self._say(*found, "go")
 
-    def _take_in(self, guest: str, task: Path) -> None:
+    def _take_in(self, guest: str, task: Path) -> Iterator[str]:
         bad = allowed_cores(task) & RESERVED
         name = (task / "comm").read_text().strip()
         self.samples += 1
         if bad:
-            self.violations.append(f"{guest}: thread {task.name} ({name}) may run on {sorted(bad)}")
+            self._violations.append(f"{guest}: thread {task.name} ({name}) may run on {sorted(bad)}")
         if name.startswith("CPU "):
-            file = os.open(task / "stat", os.O_RDONLY)
-            number = int(name.split()[1].split("/")[0])
-            self._vcpus.append(Vcpu(guest, int(task.parent.parent.name), int(task.name), number, file))
+            yield f"vcpu {guest} {task.parent.parent.name} {task.name} {name.split()[1].split('/')[0]}"
 
-    def _look(self, now: float, elapsed: float) -> None:
-        """Look at every vCPU once, so long after the last look."""
-        self.looks += 1
-        seen: dict[int, Vcpu] = {}
-        for vcpu in self._vcpus:
-            stat = read(vcpu)
-            self.samples += 1
-            if not stat.wants:
-                continue
-            if vcpu.number == 0:
-                self._note(vcpu.guest, now, elapsed)
-            if stat.core in RESERVED:
-                self.violations.append(f"{vcpu.guest}: vCPU {vcpu.number} ran on core {stat.core}")
-            other = seen.setdefault(stat.core, vcpu)
-            if other.pid != vcpu.pid and runs(other.pid) and runs(vcpu.pid) and read(other) == stat == read(vcpu):
-                self.violations.append(f"core {stat.core}: {other.guest} and {vcpu.guest} both want to run")
-
-    def _note(self, guest: str, now: float, elapsed: float) -> None:
-        seen = self.guests.setdefault(guest, Seen())
-        seen.longest_wait = max(seen.longest_wait, now - seen.last_ran - elapsed)
-        seen.ran += elapsed
-        seen.last_ran = now
-
-    def _close(self) -> None:
-        for vcpu in self._vcpus:
-            os.close(vcpu.file)
-        self._vcpus = []
-
-
-def read(vcpu: Vcpu) -> Stat:
-    """Read what the kernel says of a vCPU now; one that has ended wants nothing. See proc(5)."""
-    try:
-        stat = os.pread(vcpu.file, 1024, 0)
-    except ProcessLookupError:
-        return Stat(False, -1)
-    tail = stat[stat.rindex(b")") + 2 :]
-    return Stat(True, int(tail.split()[36])) if tail.startswith(b"R") else Stat(False, -1)
+    def _say(self, *lines: str) -> None:
+        assert self._process.stdin is not None
+        with self._write:
+            self._process.stdin.writelines(f"{line}\n" for line in lines)
+            self._process.stdin.flush()
 
 
 def guest_of(pid: int) -> str:
@@ -169,16 +165,6 @@ def guest_of(pid: int) -> str:
     except OSError:
         return ""
     return next((each[6:].split(b",")[0].decode() for each in arguments if each.startswith(b"guest=")), "")
-
-
-def runs(pid: int) -> bool:
-    """Whether libvirt's status file says that the guest behind a process runs."""
-    for status in Path("/run/orchestrator/libvirt/run/qemu").glob("*.xml"):
-        with contextlib.suppress(OSError):
-            head = status.read_text("utf-8", "replace")[:4096]
-            if f"pid='{pid}'" in head:
-                return "<domstatus state='running'" in head
-    return False
 
 
 def jain(shares: Iterable[float]) -> float:

@@ -79,6 +79,8 @@ class Servers:
         return last if last is not None and last.process.poll() is None else self.start()
 
     def clear(self) -> None:
+        if emulators() and any(serve.process.poll() is None for serve in self._started):
+            command("stop", "--all")  # no new interpreter is needed for that; what is left is ended below
         for serve in self._started:
             if serve.process.poll() is None:
                 serve.kill()

@@ -110,4 +110,5 @@ def test_a_server_moves_and_a_linux_grows_and_shrinks_while_they_run(servers: Se
             assert moved("resize", "grows", "--vcpus", "1")["vcpus"] == grown[:1]
         assert threads("grows") == {"CPU 0/TCG": {grown[0]}, "others": {grown[0]}}
         assert command("audit", "pins").code == 0
+        assert command("stop", "--all").code == 0
     assert observer.violations == []

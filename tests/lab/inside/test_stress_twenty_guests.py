@@ -28,19 +28,20 @@ def test_twenty_guests_on_six_cores_have_their_share_within_the_bound(crowd: Cro
     for turn in turns(told, began, ended):
         charged[turn.guest] += (turn.ended - turn.began) * len(turn.cores)
     fair = jain(charged[member.name] / member.weight for member in crowd.shared)
-    seen = jain(observer.guests[member.name].ran * member.vcpus / member.weight for member in crowd.shared)
+    watched = observer.report()
+    seen = jain(watched.guests[member.name].ran * member.vcpus / member.weight for member in crowd.shared)
     waits = [event for event in told if event["waited"] and began <= moment(event) <= ended]
     longest = max(waits, key=lambda event: event["waited"]["seconds"])
     says(
         f"{len(waits)} turns in {ended - began:.0f} s",
-        f"looked {observer.looks} times, every {observer.interval * 1000:.0f} ms",
+        f"looked {watched.looks} times, every {watched.seconds / watched.looks * 1000:.1f} ms",
         f"Jain's index over weighted core time: {fair:.4f} as charged, {seen:.4f} as seen from outside",
         f"longest wait: {longest['waited']['seconds']:.1f} s of at most {longest['waited']['bound']:.1f} s, "
-        f"seen from outside {max(guest.longest_wait for guest in observer.guests.values()):.1f} s",
+        f"seen from outside {max(guest.longest_wait for guest in watched.guests.values()):.1f} s",
         *(f"{name}: {charged[name]:.1f} core seconds, {beats[name]} heartbeats" for name in crowd.members),
     )
     assert observer.violations == []
-    assert observer.looks > 100
+    assert watched.looks > 100
     assert all(beats.values()), beats
     assert {event["guest"] for event in waits} == {member.name for member in crowd.shared}
     assert [event for event in waits if event["waited"]["seconds"] > event["waited"]["bound"]] == []
