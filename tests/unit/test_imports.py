@@ -32,6 +32,7 @@ LAYERS = {
     "shelf": "engine",
     "driver": "engine",
     "deeds": "engine",
+    "running": "engine",
     "drift": "engine",
     "upkeep": "engine",
     "foreground": "engine",
