@@ -16,6 +16,7 @@ CAPABILITIES = (
     "CAP_FOWNER",
     "CAP_IPC_LOCK",
     "CAP_KILL",
+    "CAP_LINUX_IMMUTABLE",
     "CAP_NET_ADMIN",
     "CAP_SETGID",
     "CAP_SETPCAP",
@@ -25,8 +26,8 @@ CAPABILITIES = (
     "CAP_SYS_PTRACE",
     "CAP_SYS_RESOURCE",
 )
-"""What root keeps: files of all users, mounts that hold them fast, affinities, real time, locked memory, /proc of all
-QEMUs, taps, and what it takes to take capabilities from QEMU."""
+"""What root keeps: files of all users, mounts that hold them fast, affinities, real time, locked memory,
+append-only files, /proc of all QEMUs, taps, and what it takes to take capabilities from QEMU."""
 
 _SERVICE = """\
 [Unit]
@@ -46,25 +47,51 @@ KillMode=process
 TimeoutStopSec=30s
 
 # It stays on the scheduler's core; its chores and the guests leave for theirs by themselves.
-CPUAffinity={core}
+{limits}
+# No Protect*=, Private*= and the like, which bring a mount namespace: guests' files are held fast by mounts, which the
+# next scheduler has to find. No MemoryDenyWriteExecute=, since QEMU translates code where there is no KVM.
+{hardening}
+[Install]
+WantedBy=multi-user.target
+"""
+
+_GUARD = """\
+[Unit]
+Description=Orchestrator: the emergency console of this host
+Documentation=man:orchestrator-guard(1) man:orchestrator-admin(1)
+After=local-fs.target systemd-tmpfiles-setup.service
+
+[Service]
+ExecStart={program} guard --policy {policy}
+Restart=always
+RestartSec=1s
+
+# A scheduler that it has started anew is not its own to end.
+KillMode=process
+
+{limits}
+# As the scheduler's, which it may have to start.
+{hardening}
+[Install]
+WantedBy=multi-user.target
+"""
+
+_LIMITS = f"""\
+CPUAffinity={SCHEDULER_CORE}
 LimitRTPRIO=99
 LimitMEMLOCK=infinity
 LimitNOFILE=65536
 TasksMax=infinity
+"""
 
-# No Protect*=, Private*= and the like, which bring a mount namespace: guests' files are held fast by mounts, which the
-# next scheduler has to find. No MemoryDenyWriteExecute=, since QEMU translates code where there is no KVM.
-CapabilityBoundingSet={capabilities}
+_HARDENING = f"""\
+CapabilityBoundingSet={" ".join(CAPABILITIES)}
 NoNewPrivileges=yes
 LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 RestrictNamespaces=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
 """
 
 _TMPFILES = """\
@@ -81,9 +108,10 @@ g orchestrator -
 
 def units(program: str) -> Mapping[str, str]:
     """Return texts by the paths below /usr/lib that they go to; `program` is an absolute path of plain characters."""
-    service = _SERVICE.format(program=program, policy=POLICY, core=SCHEDULER_CORE, capabilities=" ".join(CAPABILITIES))
+    values = {"program": program, "policy": POLICY, "limits": _LIMITS, "hardening": _HARDENING}
     return {
-        "systemd/system/orchestrator.service": service,
+        "systemd/system/orchestrator.service": _SERVICE.format_map(values),
+        "systemd/system/orchestrator-guard.service": _GUARD.format_map(values),
         **{f"systemd/system/{name}": text for name, text in timer.units(program, POLICY, {}).items()},
         "tmpfiles.d/orchestrator.conf": _TMPFILES,
         "sysusers.d/orchestrator.conf": _SYSUSERS,

@@ -39,12 +39,14 @@ def test_no_text_is_taken_for_a_request_of_roffs() -> None:
     assert escaped("'quoted' a\\b --all") == r"\(aqquoted\(aq a\eb \-\-all"
 
 
-def test_the_daemons_unit_lets_guests_live_and_keeps_the_hosts_mounts() -> None:
+def test_the_units_let_guests_live_and_keep_the_hosts_mounts() -> None:
     texts = units("/usr/bin/orchestrator")
-    lines = texts["systemd/system/orchestrator.service"].splitlines()
-    for line in ("Type=notify", "KillMode=process", "CPUAffinity=0", "NoNewPrivileges=yes"):
-        assert line in lines
-    assert "ExecStart=/usr/bin/orchestrator serve --policy /etc/orchestrator/policy.toml" in lines
-    assert f"CapabilityBoundingSet={' '.join(CAPABILITIES)}" in lines
-    assert not [line for line in lines if line.startswith(NAMESPACES)]
+    for name, command in (("orchestrator", "serve"), ("orchestrator-guard", "guard")):
+        lines = texts[f"systemd/system/{name}.service"].splitlines()
+        for line in ("KillMode=process", "CPUAffinity=0", "NoNewPrivileges=yes"):
+            assert line in lines
+        assert f"ExecStart=/usr/bin/orchestrator {command} --policy /etc/orchestrator/policy.toml" in lines
+        assert f"CapabilityBoundingSet={' '.join(CAPABILITIES)}" in lines
+        assert not [line for line in lines if line.startswith(NAMESPACES)]
+    assert "Type=notify" in texts["systemd/system/orchestrator.service"].splitlines()
     assert {f"systemd/system/{timer.SERVICE}", f"systemd/system/{timer.TIMER}"} < set(texts)
