@@ -23,11 +23,11 @@ class Counters:
         self._root = root
 
     def watch(self, seconds: float, every: float = 0.5) -> list[Look]:
-        """Look now, every so many seconds, and at the end. Blocks."""
-        until = time.monotonic() + seconds
+        """Look now, every so many seconds, and at the end: twice at least. Blocks."""
         looks = [self.look()]
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(every, left))
+        until = time.monotonic() + seconds
+        while len(looks) < 2 or time.monotonic() < until:
+            time.sleep(max(0.0, min(every, until - time.monotonic())))
             looks.append(self.look())
         return looks
 

@@ -222,3 +222,4 @@ def test_counters_of_who_ran(trees: Path) -> None:
     assert look.steal == {0: 30_000_000}
     assert ("second", Side.FOREIGN, frozenset(range(4))) in set(counters.allowed())
     assert len(counters.watch(0.02, 0.01)) >= 2
+    assert len(counters.watch(0, 1)) == 2

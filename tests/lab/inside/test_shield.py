@@ -27,6 +27,7 @@ from tests.lab.inside.servers import Servers
 
 CGROUP = Path("/sys/fs/cgroup")
 NOBODY = 65534
+NO_SETAFFINITY = 0x04000000  # PF_NO_SETAFFINITY in include/linux/sched.h
 MASKS = (
     *("/proc/irq/*/smp_affinity", "/proc/irq/default_smp_affinity", "/proc/sys/kernel/watchdog_cpumask"),
     *("/sys/devices/virtual/workqueue/**/cpumask", "/sys/class/net/*/queues/*/*ps_cpus"),
@@ -46,11 +47,16 @@ def masks() -> dict[str, str]:
 
 
 def threads() -> dict[str, tuple[str, frozenset[int]]]:
-    """Every thread there is, by its number and start time, with its name and where it may run."""
+    """Every thread that can be moved, by its number and start time, with its name and where it may run.
+
+    Where the kernel's own may run that nobody can move, it changes by itself (rescuers of workqueues).
+    """
     found = {}
     for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
         with contextlib.suppress(OSError):
             head, _, tail = (task / "stat").read_text().rpartition(")")
+            if int(tail.split()[6]) & NO_SETAFFINITY:
+                continue
             found[f"{task.name}:{tail.split()[19]}"] = (head.partition("(")[2], frozenset(allowed_cores(task)))
     return found
 
