@@ -32,6 +32,9 @@ class Processes(Protocol):
     def threads(self, pid: int) -> Sequence[Thread]:
         """Return all threads of a process; empty if it has gone."""
 
+    def activity(self, pid: int) -> str:
+        """Return what differs once a process has used CPU time, or has threads more or fewer; empty if it has gone."""
+
     def memory(self, pid: int) -> int:
         """Return how many bytes of a process are in memory, shared pages too; 0 if it has gone."""
 

@@ -23,7 +23,8 @@ class RunningGuest:
     disk. `ended` says how the guest ended, once it has and is not to be restarted, `crashed` whether it or its QEMU
     failed. `hung_up` is set when its QEMU has hung up, `over` when its end has been taken in, and `cleared` when
     nothing is left of it. `still` is held by whoever stops it or lets it run. `disk` is as `Guest.disk`. While it is
-    `reseating` only who does that may pin its threads; `put_back` is how many somebody else had moved.
+    `reseating` only who does that may pin its threads; `put_back` is how many somebody else had moved. `activity` is
+    what its process had done at the last look; `quiet_looks` times since that was the same, and it was left at that.
     """
 
     domain: Domain
@@ -50,6 +51,8 @@ class RunningGuest:
     cleared: bool = False
     reseating: bool = False
     put_back: int = 0
+    activity: str = ""
+    quiet_looks: int = 0
 
     @property
     def name(self) -> str:

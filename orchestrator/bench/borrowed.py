@@ -99,6 +99,9 @@ class _Renumbered:
             for thread in self.inner.threads(pid)
         )
 
+    def activity(self, pid: int) -> str:
+        return self.inner.activity(pid)
+
     def memory(self, pid: int) -> int:
         return self.inner.memory(pid)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -108,6 +109,56 @@ def start(
         print_json(wiring.bench.describe_start(report))
     else:
         print_start(report)
+
+
+@app.command(name="all")
+def everything(
+    borrow: Borrow = False,
+    policy: PolicyFile = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Write results.json and plots there; replaces them.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="FILE", help="results.json of a run to compare with.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure everything beside bare QEMU, libvirt and Nova, within ten minutes, and compare with another run."""
+    wired = wiring.bench_all
+    before = wired.load_baseline(baseline)
+    with _progress() as tell:
+        results = run_async(wired.measure(policy, borrow=borrow, tell=tell))
+    if to is not None:
+        for path in wired.write(results, to):
+            typer.echo(f"written: {path}", err=True)
+    if json:
+        print_json(wired.to_json(results))
+        return
+    machine = results.machine
+    typer.echo(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['qemu']} ({machine['accelerator']}), libvirt "
+        f"{machine['libvirt']}; load before: {machine['load_before']}; took {results.seconds:.0f} s"
+    )
+    for line in results.skipped:
+        typer.echo(f"note: {line}")
+    if before is not None:
+        typer.echo(f"compared with a run on {before.machine['cpu']}, load before: {before.machine['load_before']}")
+    print_table(
+        ("FIGURE", "VALUE", "UNIT", "BESIDE", "THEIRS", "RATIO", "TO BASELINE"),
+        (
+            (
+                figure.name,
+                f"{figure.value:,.4g}",
+                figure.unit,
+                figure.rival or "-",
+                "-" if figure.theirs is None else f"{figure.theirs:,.4g}",
+                "-" if figure.ratio is None else f"{figure.ratio:.3g}",
+                "-" if worse is None else f"{worse:.2f}",
+            )
+            for figure, worse in wired.compared(results, before)
+        ),
+    )
+    typer.echo("ratios below 1 are in our favour; to the baseline: above 1 has become worse")
 
 
 @contextmanager

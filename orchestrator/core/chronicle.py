@@ -24,7 +24,18 @@ INCIDENTS = frozenset(
     {
         *(Happening.QUARANTINED, Happening.GONE, Happening.UNDONE, Happening.WITHDRAWN, Happening.DRIFT),
         *(Happening.WARNED, Happening.WARNED_OF_END, Happening.THROTTLED, Happening.RELEASED),
-        *(Happening.OUT_OF_QUOTA, Happening.ALARM, Happening.MOVES, Happening.POLICY, BEGAN, ENDED, "not remembered"),
+        *(
+            Happening.PUT_BACK,
+            Happening.ASTRAY,
+            Happening.OUTPUT_LOST,
+            Happening.OUT_OF_QUOTA,
+            Happening.ALARM,
+            Happening.MOVES,
+            Happening.POLICY,
+            BEGAN,
+            ENDED,
+            "not remembered",
+        ),
     }
 )
 """What is told of beside turns and waits."""

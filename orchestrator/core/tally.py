@@ -28,7 +28,14 @@ LATENCIES = (
 )
 """Upper ends of the classes in which hand-overs are counted, in nanoseconds; the last class has none."""
 
-_FAULTS = (Happening.QUARANTINED, Happening.DRIFT, Happening.UNDONE, Happening.WITHDRAWN, Happening.GONE)
+_FAULTS = (
+    Happening.QUARANTINED,
+    Happening.DRIFT,
+    Happening.UNDONE,
+    Happening.WITHDRAWN,
+    Happening.GONE,
+    Happening.ASTRAY,
+)
 
 
 @dataclass(slots=True)
@@ -89,6 +96,8 @@ class Tallies:
             self._ends(self._of(notice.guest), notice)
         elif notice.what is Happening.RESEATED:
             self._moves(self._of(notice.guest), notice)
+        elif notice.what is Happening.PUT_BACK:
+            self.repairs += 1
         elif notice.what in _FAULTS:
             self._of(notice.guest).faults += 1
             self.quarantined += notice.what is Happening.QUARANTINED

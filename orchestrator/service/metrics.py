@@ -143,7 +143,7 @@ def _daemon(overview: Overview) -> Iterator[Metric]:
         ("daemon_cpu_seconds", "CPU time of the scheduler's process.", daemon.cpu_seconds),
         ("events", "Events that the daemon has told of.", daemon.events),
         ("quarantines", "Guests that did not obey in time.", daemon.quarantined),
-        ("drift_repairs", "Threads that were put back where they belong.", daemon.repairs),
+        ("drift_repairs", "Times that a guest's threads were put back where they belong.", daemon.repairs),
         ("journal_records", "Records of the journal, since it was begun.", daemon.journal),
         ("records_lost", "Records of the event log and of samples that could not be kept.", daemon.records_lost),
     ):

@@ -106,7 +106,7 @@ class DaemonLoad(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon itself: for how long it is there, what it has used of its core, and its memory in bytes.
 
     `journal` is how many records the journal has, `journal_head` the last one's hash; `records_lost` are those of the
-    event log and of samples. `repairs` counts threads that were put back where they belong.
+    event log and of samples. `repairs` counts how often threads were put back where they belong.
     """
 
     seconds: float

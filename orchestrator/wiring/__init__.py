@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.wiring import (
         admin,
         bench,
+        bench_all,
         client,
         definitions,
         doctor,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "admin",
     "bench",
+    "bench_all",
     "client",
     "definitions",
     "doctor",

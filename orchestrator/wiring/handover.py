@@ -44,6 +44,7 @@ Tell = Callable[[str, float], None]
 _ARCHITECTURE = Architecture.I386  # of the shipped guests the first to run
 _DEFINITION = Path(orchestrator.__file__).parents[1] / "domains" / f"heartbeat-{_ARCHITECTURE}.toml"
 _NANOSECONDS = 1_000_000_000
+_SETTLING = 1.0  # seconds in which the turns of the slice before have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
     async with alone_on(topology, borrow=borrow) as launcher:
         bench = _Bench(borrow, policy, launcher, guests, extent, tell)
         ways, cores = await interruptible(_measure_ways(bench))
-        uses = [await interruptible(_measure_use(bench, length)) for length in extent.slices]
+        uses = await interruptible(_measure_uses(bench))
     return HandoverReport(
         machine=_machine(choice.accelerator),
         borrowed_service_core=borrow,
@@ -209,22 +210,40 @@ def _one_unit(topology: Topology, policy: Policy) -> Topology:
 # The pool's time.
 
 
-async def _measure_use(bench: _Bench, length: Duration) -> Use:
-    """Let many guests take turns of this length on the whole pool, and return what became of its time."""
+async def _measure_uses(bench: _Bench) -> list[Use]:
+    """Let many guests take turns on the whole pool, at one length of slice after the other."""
     launcher, extent = bench.launcher, bench.extent
-    rotation = replace(bench.policy.rotation, slice=length, minimum_run=min(length, bench.policy.rotation.minimum_run))
     clock, turns = realtime.AlarmClock(), Turns()
-    engine = Engine(launcher.topology, replace(bench.policy, rotation=rotation), launcher, clock, on_notice=turns.note)
-    guests = bench.guests(f"slice-{int(length) // 1_000_000}", extent.guests)
+    first = _with_slice(bench.policy, max(extent.slices))
+    engine = Engine(launcher.topology, first, launcher, clock, on_notice=turns.note)
+    guests = bench.guests("slices", extent.guests)
     bench.tell(f"{extent.guests} guests start", 0)
     async with going(engine, launcher, guests), collecting_when_idle(clock.left):
-        before, start = _cpu_seconds(engine), clock.now()
-        while (passed := clock.now() - start) < extent.seconds:
-            bench.tell(f"turns of {length}", passed / extent.seconds)
-            await asyncio.sleep(min(1.0, extent.seconds - passed))
-        end = clock.now()
-        used = _cpu_seconds(engine) - before
-        lost = [f"{guest.name} ({guest.ended})" for guest in engine.guests.values() if guest.ended is not None]
+        uses = []
+        for length in extent.slices:
+            engine.reload(_with_slice(bench.policy, length))
+            await asyncio.sleep(_SETTLING)
+            uses.append(await _measure_use(bench, engine, clock, turns, length))
+    return uses
+
+
+def _with_slice(policy: Policy, length: Duration) -> Policy:
+    rotation = replace(policy.rotation, slice=length, minimum_run=min(length, policy.rotation.minimum_run))
+    return replace(policy, rotation=rotation)
+
+
+async def _measure_use(
+    bench: _Bench, engine: Engine, clock: realtime.AlarmClock, turns: Turns, length: Duration
+) -> Use:
+    """Return what became of the pool's time at the slices that are in force."""
+    launcher, extent = bench.launcher, bench.extent
+    before, start = _cpu_seconds(engine), clock.now()
+    while (passed := clock.now() - start) < extent.seconds:
+        bench.tell(f"turns of {length}", passed / extent.seconds)
+        await asyncio.sleep(min(1.0, extent.seconds - passed))
+    end = clock.now()
+    used = _cpu_seconds(engine) - before
+    lost = [f"{guest.name} ({guest.ended})" for guest in engine.guests.values() if guest.ended is not None]
     if lost:
         raise FailedError(f"guests ended while they were measured: {', '.join(lost)}; try again on a quieter host")
     within = int(start * _NANOSECONDS), int(end * _NANOSECONDS)

@@ -24,6 +24,7 @@ from orchestrator.bench.start import BARE, CLONE, LIBVIRT, STAGED, Extent, Kind,
 from orchestrator.contexts import Contexts
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.context import Kind as StateKind
+from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import Architecture, KernelBoot, PayloadBoot
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.policy import Policy
@@ -59,7 +60,7 @@ class _Bench:
     launcher: Launcher
     engine: Engine
     contexts: Contexts
-    core: int
+    cores: str
     turns: dict[str, float]
 
     async def beat(self, name: str, beats: int = 1) -> float:
@@ -100,6 +101,31 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
         return await interruptible(_measure(policy, launcher, extent, tell, borrow=borrow))
 
 
+async def measure_crowd(policy: Policy, *, borrow: bool, count: int, tell: Tell) -> tuple[float, float]:
+    """Start so many guests of all architectures at once; return the seconds until each has beaten, ours and bare.
+
+    Bare QEMUs have the same cores, and none of them waits for a turn: each is ended as soon as it has beaten.
+    """
+    topology = load_topology(policy)
+    require_pool_or_loan(topology, borrow=borrow)
+    async with alone_on(topology, borrow=borrow) as launcher:
+
+        async def act() -> tuple[float, float]:
+            async with _going(policy, launcher, borrow=borrow) as bench:
+                kinds = [f"heartbeat-{architecture}" for architecture in Architecture]
+                guests = [_guests(bench, kinds[number % len(kinds)], [f"mixed-{number}"])[0] for number in range(count)]
+                tell(f"{count} guests at once", 0.0)
+                start = time.monotonic()
+                await bench.engine.start(guests)
+                ours = max([await bench.beat(guest.spec.name) for guest in guests]) - start
+                await bench.end([guest.spec.name for guest in guests])
+                tell(f"{count} bare QEMUs at once", 0.5)
+                alone = await asyncio.gather(*(asyncio.to_thread(_start_bare, guest, bench.cores) for guest in guests))
+                return ours, max(alone)
+
+        return await interruptible(act())
+
+
 async def _measure(policy: Policy, launcher: Launcher, extent: Extent, tell: Tell, *, borrow: bool) -> StartReport:
     from orchestrator.bench.rivals import libvirt_version  # brings libvirt, which must first be told where to log
 
@@ -137,11 +163,11 @@ async def _going(policy: Policy, launcher: Launcher, *, borrow: bool) -> AsyncIt
     emulators = QemuPrograms(emulator_path, lambda which: accelerator_for(which, policy).accelerator)
     shelf = Shelf(StateDirectories(states), emulators, codec(lambda _: False))
     contexts = Contexts(engine, launcher, shelf, Unrecorded(), time.time_ns)
-    core = SERVICE_CORE if borrow else min(launcher.topology.pool)
+    cores = str(SERVICE_CORE) if borrow else format_cpulist(launcher.topology.pool)
     running = asyncio.create_task(engine.run())
     try:
         async with collecting_when_idle(clock.left):
-            yield _Bench(policy, launcher, engine, contexts, core, turns)
+            yield _Bench(policy, launcher, engine, contexts, cores, turns)
     finally:
         for name in list(engine.guests):
             await engine.kill(name)
@@ -180,7 +206,7 @@ async def _measure_kind(bench: _Bench, name: str, rounds: int) -> Kind:
         await engine.start([cold])
         times[LIBVIRT].append(await bench.beat(cold.spec.name) - start)
         await bench.end([cold.spec.name])
-        times[BARE].append(await asyncio.to_thread(_start_bare, origin, bench.core))
+        times[BARE].append(await asyncio.to_thread(_start_bare, origin, bench.cores))
         start = time.monotonic()
         (clone,) = (await contexts.clone(name, 1, [f"clone-{number}"])).names
         times[CLONE].append(await bench.beat(clone) - start)
@@ -224,8 +250,8 @@ def _private(bench: _Bench, names: Sequence[str]) -> int:
     return total
 
 
-def _start_bare(guest: Guest, core: int) -> float:
-    """Start QEMU alone for a definition, on the core that guests have; return the seconds to its first heartbeat."""
+def _start_bare(guest: Guest, cores: str) -> float:
+    """Start QEMU alone for a definition, on the cores that guests have; return the seconds to its first heartbeat."""
     spec, traits = guest.spec, TRAITS[guest.spec.architecture]
     with tempfile.TemporaryDirectory(dir=runtime_directory(os.environ)) as directory:
         log = Path(directory) / "serial.log"
@@ -235,7 +261,7 @@ def _start_bare(guest: Guest, core: int) -> float:
                 boot = ["-kernel", payload]
             case KernelBoot(kernel=kernel, initrd=initrd, cmdline=cmdline):
                 boot = ["-kernel", kernel, "-initrd", initrd or os.devnull, "-append", cmdline]
-        command = ["taskset", "--cpu-list", str(core), guest.emulator, "-nodefaults", "-no-user-config"]
+        command = ["taskset", "--cpu-list", cores, guest.emulator, "-nodefaults", "-no-user-config"]
         command += ["-display", "none", "-machine", f"{traits.machine},accel={guest.accelerator}"]
         command += ["-cpu", "host" if guest.accelerator == "kvm" else traits.tcg_cpu, "-m", f"{int(spec.memory)}B"]
         command += ["-serial", f"file:{log}", *boot]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -359,3 +360,24 @@ def test_a_process_is_gathered_where_this_one_is(tmp_path: Path) -> None:
     assert texts == list(write.values())
     ProcFs(tmp_path / "proc", tmp_path / "cg").gather(77)
     assert [(tmp_path / name).read_text() for name in list(write)[1:]] == ["77\n", "77\n", ""]
+
+
+def test_of_this_process_it_is_told_how_much_memory_it_has_and_that_it_has_done_something(tmp_path: Path) -> None:
+    kernel, me = ProcFs(), os.getpid()
+    assert 10_000_000 < kernel.memory(me) < 1 << 40
+    before, limit = kernel.activity(me), time.process_time() + 1.0
+    while kernel.activity(me) == before:
+        assert time.process_time() < limit, "a hundred ticks have passed"
+    assert len(before.split()) == 4
+    assert (ProcFs(tmp_path).memory(me), ProcFs(tmp_path).activity(me)) == (0, "")
+
+
+def test_the_fake_tells_the_same_of_a_guest_that_works_and_of_one_that_is_gone() -> None:
+    side = FakeSide()
+    side.add(700, UUID, [MAIN, VCPU])
+    before = side.processes.activity(700)
+    assert side.processes.activity(700) == before
+    del side.host.domains[UUID].threads[VCPU.tid]
+    assert side.processes.activity(700) != before
+    assert side.processes.memory(700) > 0
+    assert (side.processes.memory(701), side.processes.activity(701)) == (0, "")

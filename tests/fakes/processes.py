@@ -29,6 +29,10 @@ class FakeProcesses:
         self._host.trace.append(f"read threads {domain.name}")
         return tuple(sorted(self._host.threads_of(domain), key=lambda thread: thread.tid))
 
+    def activity(self, pid: int) -> str:
+        domain = self._of(pid)
+        return "" if domain is None else repr(self._host.threads_of(domain))
+
     def memory(self, pid: int) -> int:
         return 0 if self._of(pid) is None else MEMORY
 

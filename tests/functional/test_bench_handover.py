@@ -77,3 +77,31 @@ def processes_that_name(directory: Path) -> list[str]:
         if os.fsencode(directory) in command:
             found.append(command.decode("utf-8", "replace"))
     return found
+
+
+IDLE = f"""
+import asyncio, json
+from dataclasses import asdict
+from orchestrator.wiring import idle
+from orchestrator.wiring.site import load_policy
+
+found = asyncio.run(
+    idle.measure(load_policy(None), borrow={BORROW}, tell=lambda *_: None, counts=(0, 2), seconds=0.5)
+)
+print(json.dumps([asdict(each) for each in found]))
+"""
+
+
+def test_what_it_costs_to_idle_is_measured_with_guests_that_stand_still(program: Program) -> None:
+    run = program.directory / "r"
+    variables = {"PATH": os.environ["PATH"], "HOME": str(program.directory), "ORCHESTRATOR_RUNTIME_DIR": str(run)}
+    done = subprocess.run(
+        [sys.executable, "-c", IDLE], env=variables, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    none, two = json.loads(done.stdout)
+    assert (none["guests"], two["guests"]) == (0, 2)
+    assert 0 < none["cpu"] < 1
+    assert two["memory"] >= none["memory"] > 10_000_000
+    assert processes_that_name(run) == []
+    shutil.rmtree(run)

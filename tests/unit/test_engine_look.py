@@ -225,3 +225,31 @@ def test_lost_output_is_told_when_it_begins_and_when_it_has_doubled_for_each_gue
     told = [notice for notice in played.diary.told if notice.what is Happening.OUTPUT_LOST]
     assert [(notice.guest, notice.why.split()[0]) for notice in told] == [("beat", n) for n in ("1000", "1024", "5000")]
     assert {name: each.serial_lost for name, each in played.engine.guests.items()} == {"beat": 5000, "other": 0}
+
+
+def test_of_a_guest_that_stands_still_only_what_it_does_is_asked_but_now_and_then() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest("beat"), guest("busy"))
+        await scene.engine.pause("beat")
+        scene.host.trace.clear()
+        for _ in range(120):
+            scene.engine.look()
+
+    reads = play(stage(), story).host.trace
+    assert reads.count("read threads busy") == 120
+    assert 2 <= reads.count("read threads beat") <= 3
+
+
+def test_a_guest_that_stands_still_and_does_something_all_the_same_is_looked_at() -> None:
+    async def story(scene: Stage) -> None:
+        await scene.start(guest("beat"))
+        await scene.engine.pause("beat")
+        for _ in range(3):
+            scene.engine.look()
+        scene.host.trace.clear()
+        domain = scene.host.named("beat")
+        assert domain is not None
+        domain.ran += 5.0
+        scene.engine.look()
+
+    assert "read threads beat" in play(stage(), story).host.trace

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections import defaultdict
+from pathlib import Path
 
 from tests.lab.inside.crowd import Crowd
-from tests.lab.inside.looking import heartbeats, says
+from tests.lab.inside.looking import ask, heartbeats, says
 from tests.lab.inside.observer import jain
 from tests.lab.inside.servers import events
 from tests.lab.inside.turns import moment, turns
@@ -46,3 +49,26 @@ def test_twenty_guests_on_six_cores_have_their_share_within_the_bound(crowd: Cro
     assert {event["guest"] for event in waits} == {member.name for member in crowd.shared}
     assert [event for event in waits if event["waited"]["seconds"] > event["waited"]["bound"]] == []
     assert min(fair, seen) >= 0.98
+
+
+def test_the_report_of_it_tells_who_waited_longest_and_the_page_has_every_turn(crowd: Crowd, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    made = ask("report", "--since", "1h", "--html", str(page))
+    told = events()
+    lines = {line["name"]: line for line in made["guests"]}
+    assert set(crowd.members) <= set(lines)
+    assert all(lines[name]["architecture"] == member.architecture for name, member in crowd.members.items())
+    waits = [(event["waited"]["seconds"], event["guest"]) for event in told if event["waited"]]
+    longest = made["guests"][0]
+    assert longest["longest"] / 10**9 >= max(waits)[0] - 0.001
+    assert [line["core"] for line in made["cores"]] == list(range(2, 8))
+    said = page.read_text()
+    assert all(f"{name} · root" in said for name in crowd.members)
+    held = sum(line["held"] for line in made["cores"]) / len(made["cores"])
+    says(f"{held:.1%} of the pool's time was held while guests started and ran, {longest['name']} waited longest")
+    if keep := os.environ.get("ORCHESTRATOR_KEEP_REPORT"):
+        shutil.copy(page, keep)
+    seen = ask("top")
+    assert {guest["name"] for guest in seen["guests"]} >= set(crowd.members)
+    assert sum(guest["turns"] for guest in seen["guests"]) >= len(waits)
+    assert seen["daemon"]["cpu_seconds"] > 0
