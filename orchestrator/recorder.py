@@ -142,6 +142,10 @@ class Recorder:
             record["why"] = notice.why
         self._chores.log(record)
 
+    def asked(self, what: str, guest: str, owner: str, by: str, why: str) -> None:
+        """Put into the event log who has asked for what."""
+        self._chores.log({"at": self._wall(), "what": what, "guest": guest, "owner": owner, "by": by, "why": why})
+
     def note(self, what: str, why: str = "") -> None:
         """Put something into the event log that no guest has to do with."""
         self._chores.log({"at": self._wall(), "what": what, "why": why})

@@ -196,6 +196,8 @@ def _seconds(seconds: float) -> str:
 
 
 def _event(event: Any) -> str:
+    if event.get("restarted"):
+        return "the daemon has been started anew; what it had told before is in its log: `orchestrator report`"
     if "missed" in event:
         return f"{event['missed']} events are missing here: no longer kept when they were asked for"
     parts = [str(event["seq"]), event["at"], event["guest"] or "-", event["what"]]

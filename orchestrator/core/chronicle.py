@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 from orchestrator.core.journal import Record
 from orchestrator.core.orders import Happening
 
+ASKED = ("asked", "acted for")
+"""What the event log calls it that somebody has asked for something, for himself or for another."""
+
 BEGAN, ENDED = "scheduler began", "scheduler ended"
 """What the event log calls a daemon's beginning and its orderly end."""
 
@@ -34,13 +37,14 @@ INCIDENTS = frozenset(
             Happening.POLICY,
             BEGAN,
             ENDED,
+            *ASKED,
             "not remembered",
         ),
     }
 )
 """What is told of beside turns and waits."""
 
-_ASKED_FOR = frozenset({BEGAN, ENDED, Happening.POLICY, Happening.RELEASED, Happening.MOVES})
+_ASKED_FOR = frozenset({*ASKED, BEGAN, ENDED, Happening.POLICY, Happening.RELEASED, Happening.MOVES})
 
 
 class Turn(NamedTuple):
@@ -187,7 +191,8 @@ class Chronicle:
             for each in self._open.values():
                 each.orphaned = at if each.orphaned is None else each.orphaned
         if what in INCIDENTS and at >= self.since:
-            self.incidents.append(Incident(at, what, guest, owner, str(record.get("why", "")), "log"))
+            who, why = str(record.get("by", owner)), str(record.get("why", ""))
+            self.incidents.append(Incident(at, what, guest, who, why, "log"))
         self._seen(at)
 
     def _turn_began(self, record: Mapping[str, Any], at: int, guest: str) -> None:

@@ -156,9 +156,13 @@ class Api:
         if request.method not in _READS:
             self._door.require_no_lockdown()
         request[_CALLER] = caller
-        if caller.by and request.method not in _READS:
-            why = f"by {caller.by}: {request.method} {request.path}"
-            self._desk.events.add("acted for", owner=caller.user, why=why)
+        if request.method not in _READS:
+            by, why = caller.by or caller.user, f"{request.method} {request.path}"
+            if caller.by:
+                self._desk.events.add("acted for", owner=caller.user, why=f"by {by}: {why}", by=by)
+            else:
+                name = request.match_info.get("name", "") if request.path.startswith(f"{PREFIX}/guests/") else ""
+                self._desk.events.add("asked", name, self._desk.owner_of(name) or by, why=why, by=by)
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         wanted = await _body(request, StartRequest)

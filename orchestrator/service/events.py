@@ -33,9 +33,10 @@ def waited(notice: Notice) -> Waited | None:
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event: `seq` counts from 1 since the daemon began, `at` is wall-clock time (ISO 8601, UTC).
+    """One event: `seq` grows by 1, and over restarts of the daemon by more; `at` is wall-clock time (ISO 8601, UTC).
 
-    `waited` comes with the turns of shared guests.
+    `owner` is whose guest it befell, `by` who asked for it, where somebody did. `waited` comes with the turns of shared
+    guests.
     """
 
     seq: int
@@ -46,12 +47,17 @@ class Event(msgspec.Struct, frozen=True):
     cores: tuple[int, ...] = ()
     why: str = ""
     waited: Waited | None = None
+    by: str = ""
 
 
-class Missed(msgspec.Struct, frozen=True):
-    """So many events, other users' among them, were no longer kept when the reader came to them."""
+class Missed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """So many events, other users' among them, were no longer kept when the reader came to them.
+
+    With `restarted` he reads on from a number of a daemon before this one, whose last events only its log still has.
+    """
 
     missed: int
+    restarted: bool = False
 
 
 def _utc() -> datetime:
@@ -61,16 +67,24 @@ def _utc() -> datetime:
 class Events:
     """The last events. Adding one costs the same whatever their number, and waits for no reader."""
 
-    def __init__(self, kept: int = KEPT, clock: Callable[[], datetime] = _utc) -> None:
+    def __init__(
+        self,
+        kept: int = KEPT,
+        clock: Callable[[], datetime] = _utc,
+        first: int = 1,
+        keep: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        """Count from `first` on; `keep` is given what somebody has asked for, to be kept for longer."""
         self._ring: list[Event | None] = [None] * kept
         self._clock = clock
-        self._last = 0
+        self._keep = keep
+        self._begin = self._last = first - 1
         self._stir = asyncio.Event()
         self._closed = False
 
     @property
     def last(self) -> int:
-        """The number of the last event; 0 before the first."""
+        """The number of the last event; before the first, one less than that will have."""
         return self._last
 
     def add(
@@ -81,11 +95,15 @@ class Events:
         cores: tuple[int, ...] = (),
         why: str = "",
         waited: Waited | None = None,
+        by: str = "",
     ) -> None:
         """Note that something happened now."""
         self._last += 1
         at = self._clock().isoformat(timespec="microseconds")
-        self._ring[self._last % len(self._ring)] = Event(self._last, at, what, guest, owner, cores, why, waited)
+        event = Event(self._last, at, what, guest, owner, cores, why, waited, by)
+        self._ring[self._last % len(self._ring)] = event
+        if by:
+            self._keep(event)
         self._stir.set()
 
     def close(self) -> None:
@@ -96,10 +114,12 @@ class Events:
     async def read(self, since: int, *, follow: bool) -> AsyncIterator[list[Event | Missed]]:
         """Yield the events after number `since`, some at a time; with `follow` those that come, until `close`.
 
-        A reader who was too slow gets a `Missed` in the place of what is no longer kept. A number of which nobody has
-        heard yet, as from a daemon that ran before, counts as none.
+        A reader who was too slow gets a `Missed` in the place of what is no longer kept, and so does one who comes with
+        a number of a daemon before. A number of which nobody has heard yet counts as none.
         """
-        seen = since if 0 <= since <= self._last else 0
+        if 1 < since < self._begin:
+            yield [Missed(0, restarted=True)]
+        seen = since if self._begin <= since <= self._last else self._begin
         while True:
             while seen < self._last:
                 piece = self._after(seen)

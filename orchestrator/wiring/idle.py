@@ -22,8 +22,8 @@ from orchestrator.service.events import Events
 from orchestrator.service.overview import MARK_EVERY, OverviewDesk
 from orchestrator.wiring.definitions import accelerator_for, load_guests, to_run
 from orchestrator.wiring.handover import Tell, alone_on, require_pool_or_loan
+from orchestrator.wiring.housekeeping import DRIFT_EVERY, LOOK_EVERY
 from orchestrator.wiring.sent import SentDefinitions
-from orchestrator.wiring.service import DRIFT_EVERY, LOOK_EVERY
 from orchestrator.wiring.site import load_topology
 from orchestrator.wiring.stage import collecting_when_idle, going, interruptible
 from orchestrator.wiring.starting import DOMAINS

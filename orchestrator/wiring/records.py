@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.ports import ChoresHealth, Clock
     from orchestrator.quotas import Accounting
     from orchestrator.recorder import Recorder
+    from orchestrator.service.events import Events
     from orchestrator.service.overview import OverviewDesk
     from orchestrator.wall_clock import Calendar
     from orchestrator.wiring.journals import Witness
@@ -28,6 +29,9 @@ NANOSECONDS = 1_000_000_000
 
 HEADS_EVERY = 60.0
 """Seconds between two times that the journal's head is kept elsewhere, if it is another one."""
+
+_NUMBERS_LAST = 100_000
+"""Nanoseconds: a daemon tells of fewer events than one each, so the next one's numbers are above all of its."""
 
 HEALTH_EVERY = 1.0
 """Seconds between two looks at how the chores are doing."""
@@ -157,6 +161,16 @@ async def _keep_heads(journal: JournalFile, witness: Witness, tell: Callable[[st
         if said and said != told:
             tell(said)
         told = said
+
+
+def kept_events(recorder: Recorder) -> Events:
+    """Return the events of a daemon: their numbers go on from those of the one before, and the log has who asked."""
+    from orchestrator.service.events import Event, Events
+
+    def keep(event: Event) -> None:
+        recorder.asked(event.what, event.guest, event.owner, event.by, event.why)
+
+    return Events(first=time.time_ns() // _NUMBERS_LAST, keep=keep)
 
 
 async def keep_samples(overview: OverviewDesk, recorder: Recorder) -> NoReturn:

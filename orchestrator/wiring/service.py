@@ -20,8 +20,9 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.wiring import emergency
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
+from orchestrator.wiring.housekeeping import keep_in_place, look
 from orchestrator.wiring.metrics import metrics_port
-from orchestrator.wiring.records import accounting_of, keep_samples, recording
+from orchestrator.wiring.records import accounting_of, keep_samples, kept_events, recording
 from orchestrator.wiring.sent import SentDefinitions
 from orchestrator.wiring.serial import ServedSerials
 from orchestrator.wiring.site import guest_directories, load_policy, load_topology
@@ -40,12 +41,6 @@ if TYPE_CHECKING:
     from orchestrator.recorder import Recorder
     from orchestrator.service.desk import Desk
     from orchestrator.wiring.emergency import Heeding
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the threads and serial logs."""
-
-DRIFT_EVERY = 0.25
-"""Seconds between two looks whether threads are where they belong."""
 
 FINISH_LIMIT = 20.0
 """Seconds for which the end waits for what is being done."""
@@ -160,7 +155,6 @@ def _assemble(
     from orchestrator.host.opening import UserFiles
     from orchestrator.planner import Planner
     from orchestrator.service.desk import Desk
-    from orchestrator.service.events import Events
 
     def note(notice: Notice) -> None:
         desk.note(notice)
@@ -170,7 +164,7 @@ def _assemble(
     accounting = accounting_of(recorder, policy, calendar, clock, tell)
     engine = Engine(launcher.topology, policy, launcher, clock, note, recorder, accounting)
     definitions = SentDefinitions(policy, UserFiles((SERVICE_CORE,)))
-    desk = Desk(engine, definitions, Events(), clock)
+    desk = Desk(engine, definitions, kept_events(recorder), clock)
     planner = Planner(engine, calendar, settings.policy, tell, definitions.go_by)
     return Daemon(engine, desk, definitions, planner, notifier, settings, tell)
 
@@ -208,9 +202,9 @@ async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Hear
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
-        sampling, places = keep_samples(overview, heeding.recorder), _keep_in_place(engine)
+        sampling, places = keep_samples(overview, heeding.recorder), keep_in_place(engine)
         guarded = (emergency.beat(heart), heeding.run())
-        looks = (_look(engine, tell), places, daemon.planner.run(clock))
+        looks = (look(engine, tell), places, daemon.planner.run(clock))
         acts = (collector.run(), *looks, warming, sampling, *guarded)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
@@ -254,31 +248,6 @@ def _signals(daemon: Daemon) -> asyncio.Future[None]:
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     return ended
-
-
-async def _look(engine: Engine, tell: Tell) -> None:
-    """Look at the guests' threads and logs now and then, and see to threads of our own that are new."""
-    from orchestrator.host import realtime
-
-    permitted, told = not realtime.go_before_others(), ""
-    while True:
-        await asyncio.sleep(LOOK_EVERY)
-        try:
-            engine.look()
-            if permitted:
-                realtime.go_before_others()
-        except Exception as error:
-            line = f"looking at the guests failed: {type(error).__name__}: {error}"
-            if line != told:
-                tell(line)
-            told = line
-
-
-async def _keep_in_place(engine: Engine) -> None:
-    """Look several times a second whether anybody has moved a guest's threads."""
-    while True:
-        await asyncio.sleep(DRIFT_EVERY)
-        engine.keep_in_place()
 
 
 def _status(engine: Engine) -> str:

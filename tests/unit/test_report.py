@@ -147,8 +147,10 @@ def test_incidents_of_both_sources_are_in_order_and_say_who_and_why() -> None:
     found.event(event(3, "quarantined", owner="bob", why="it did not confirm"))
     found.act(follow(NO_RECORD, START + 2 * S, "kill", {"guest": "web", "by": "root"}))
     found.act(None)
+    found.event(event(1, "asked", owner="alice", by="bob", why="POST /v1/guests/web/pause"))
     found.finish(END)
     told = [(each.what, each.guest, each.owner, each.why, each.is_trouble) for each in found.incidents]
+    assert told.pop(0) == ("asked", "web", "bob", "POST /v1/guests/web/pause", False)
     assert told == [("kill begun", "web", "root", "", False), ("quarantined", "web", "bob", "it did not confirm", True)]
     assert found.unread == 1
 

@@ -132,7 +132,7 @@ def test_cores_are_shown_as_without_a_daemon(terminal: Terminal) -> None:
 def test_events_are_lines_and_with_json_objects(terminal: Terminal) -> None:
     terminal.says("start", *terminal.write("web"))
     told = [json.loads(line) for line in terminal.says("events", "--json")]
-    assert {"seq", "at", "what", "guest", "owner", "cores", "why", "waited"} == set(told[0])
+    assert {"seq", "at", "what", "guest", "owner", "cores", "why", "waited", "by"} == set(told[0])
     began = next(event for event in told if event["what"] == "turn began")
     (line,) = terminal.says("events", "--since", str(began["seq"] - 1))[:1]
     assert line == f"{began['seq']}  {began['at']}  web  turn began  core 2"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.service.events import Event, Events, Missed
-from tests.unit.service_daemon import daemon_on, definition, run
+from tests.unit.service_daemon import ALICE, ROOT, daemon_on, definition, run
 
 SECOND = 1_000_000_000
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -136,3 +136,35 @@ def test_the_followers_end_with_the_daemon(tmp_path: Path) -> None:
             assert seen == ["begun"]
 
     run(story)
+
+
+def test_numbers_go_on_over_a_restart_and_who_comes_with_an_older_one_is_told_of_it() -> None:
+    async def story() -> None:
+        events = Events(10, clock=lambda: NOON, first=1001)
+        events.add("begun")
+        assert [each.seq for each in await read(events) if isinstance(each, Event)] == [1001]
+        assert await read(events, 900) == [Missed(0, restarted=True), *await read(events)]
+        assert await read(events, 1001) == []
+        assert await read(events, 5000) == await read(events), "nobody has told of it yet"
+
+    asyncio.run(story())
+
+
+def test_who_asked_is_told_to_whose_guest_it_is_and_kept(tmp_path: Path) -> None:
+    kept: list[Event] = []
+
+    async def story() -> None:
+        async with daemon_on(tmp_path, events=Events(keep=kept.append)) as daemon:
+            daemon.caller = ALICE
+            await daemon.start(definition())
+            daemon.caller = ROOT
+            await daemon.client.act("pause", "web")
+            daemon.caller = ALICE
+            asked = [each async for each in daemon.client.events(0, follow=False) if each["by"]]
+            assert [(each["guest"], each["by"], each["why"]) for each in asked] == [
+                ("", ALICE.user, "POST /v1/guests"),
+                ("web", "root", "POST /v1/guests/web/pause"),
+            ]
+
+    run(story)
+    assert [(each.what, each.owner) for each in kept] == [("asked", ALICE.user)] * 2
