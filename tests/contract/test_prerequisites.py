@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.model import Architecture
-from orchestrator.host.prerequisites import Finding, Level, efi_firmware
+from orchestrator.host.prerequisites import Finding, Level, efi_firmware, huge_pages
 
 MACHINES = [(architecture, TRAITS[architecture].machine) for architecture in Architecture]
 
@@ -36,3 +38,24 @@ def test_all_is_well_where_there_is_all_that_debian_has(tmp_path: Path) -> None:
     descriptor(tmp_path, "60-arm", "arm", "virt-*")
     descriptor(tmp_path, "60-aarch64", "aarch64", "virt-*")
     assert efi_firmware(MACHINES, [tmp_path]) == Finding("EFI firmware", Level.OK, "for x86_64, armv7l, aarch64")
+
+
+@pytest.mark.parametrize(
+    ("count", "mounts", "level", "said"),
+    [
+        ("0", {}, Level.NOTE, "guests that ask for them cannot start"),
+        ("7", {}, Level.NOTE, "no hugetlbfs of that size is mounted"),
+        ("7", {1 << 30: Path("/big")}, Level.NOTE, "no hugetlbfs of that size is mounted"),
+        ("7", {2 << 20: Path("/dev/hugepages")}, Level.OK, "7 of 2048kB, for guests and payloads' windows"),
+    ],
+)
+def test_huge_pages_need_a_place_where_files_can_have_them(
+    tmp_path: Path, count: str, mounts: dict[int, Path], level: Level, said: str
+) -> None:
+    pool = tmp_path / "hugepages-2048kB"
+    pool.mkdir()
+    (pool / "nr_hugepages").write_text(count)
+    found = huge_pages(mounts, tmp_path)
+    assert found.level is level
+    assert said in found.found
+    assert (found.mend == "") is (level is Level.OK)
