@@ -8,7 +8,9 @@
     incoming/                what is being added; each file is locked by who adds it
     lock                     held while any of this changes
 
-A payload's file is as long as the next power of two, with a hole behind the content, and has mode 0400. What is added
+A payload's file is as long as the next power of two, with a hole behind the content, and has mode 0600: QEMU
+(7.2) opens what is a guest's RAM for writing, although what the guest writes goes to copies, and root's QEMU has no
+capability to open what its mode forbids. What is added
 is cloned (FICLONE) where the file system can, else copied, once. It is never hard linked: whoever owns the file that
 is added could go on writing to it, by its mode or by a descriptor that is open already. Calls block, and hash a GB or
 two a second: they are made in a process on the service core.
@@ -34,6 +36,7 @@ from orchestrator.errors import FailedError, HostError, OrchestratorError, Usage
 from orchestrator.payloads.content import digest_of, is_zero, take, unwritten
 from orchestrator.payloads.huge import HugeFiles, huge_length, mounted
 
+_MODE = 0o600
 _TICKS = 20_000_000  # nanoseconds; the kernel's coarse clock goes on every ten milliseconds at least
 
 
@@ -103,7 +106,7 @@ class PayloadStore:
                 raise UsageError(f"{name}: an empty file is no payload")
             payload = Payload(name=name, owner=owner, digest=digest, size=size, public=public, added_at=time.time_ns())
             os.ftruncate(target, payload.length)
-            os.fchmod(target, 0o400)
+            os.fchmod(target, _MODE)
             os.fsync(target)
             with self._locked():
                 before = self.catalogue()
@@ -138,7 +141,11 @@ class PayloadStore:
 
     def check(self, payload: Payload) -> Checked:
         """Read a payload's file. FailedError says how it differs from what was added."""
-        return self._check(payload, self.path(payload))
+        path = self.path(payload)
+        with contextlib.suppress(OSError):
+            if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != _MODE:
+                path.chmod(_MODE)  # before it is looked at: it is as an older version of this program made it
+        return self._check(payload, path)
 
     def load(self, payload: Payload, pages: int) -> Checked:
         """Have a payload in huge pages of so many bytes, and read it; HostError if it cannot be.
@@ -212,7 +219,7 @@ class PayloadStore:
             if owner is not None and not self._at((owner, digest)).exists():
                 with self._incoming() as (path, target), self._at((None, digest)).open("rb") as source:
                     take(source.fileno(), target, os.fstat(source.fileno()).st_size)
-                    os.fchmod(target, 0o400)
+                    os.fchmod(target, _MODE)
                     os.fsync(target)
                     self._move(path, self._at((owner, digest)))
         self._write(after)

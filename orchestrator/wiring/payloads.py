@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.payloads import Payload, PayloadMap, fit_trouble
+from orchestrator.core.payloads import Payload, fit_trouble
 from orchestrator.errors import Fault, InvalidFileError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.config import ParsedGuest
-    from orchestrator.core.model import GuestSpec
     from orchestrator.core.policy import Policy
     from orchestrator.core.xml.domain import Domain
     from orchestrator.payloads.service import ServicePayloads
@@ -52,7 +51,7 @@ def resolved(guest: ParsedGuest, user: str) -> ParsedGuest:
         found = payload_store().catalogue().find(user, wish.reference)
     except UsageError as error:
         raise InvalidFileError(guest.file, [_fault(guest, str(error))]) from None
-    troubles = [*fit_trouble(wish, found, int(guest.spec.memory)), *_host_trouble(guest.spec)]
+    troubles = list(fit_trouble(wish, found, int(guest.spec.memory)))
     if troubles:
         raise InvalidFileError(guest.file, [_fault(guest, trouble) for trouble in troubles])
     return replace(guest, spec=replace(guest.spec, payload=replace(wish, digest=found.digest)))
@@ -61,16 +60,6 @@ def resolved(guest: ParsedGuest, user: str) -> ParsedGuest:
 def _fault(guest: ParsedGuest, message: str) -> Fault:
     wish = guest.spec.payload
     return guest.fault("payload.name" if wish is not None and wish.name is not None else "payload.digest", message)
-
-
-def _host_trouble(spec: GuestSpec) -> list[str]:
-    """Say what keeps this user from mapping payloads so."""
-    wish = spec.payload
-    if wish is None or wish.map is not PayloadMap.RAM or os.geteuid() == 0:
-        return []
-    return [
-        "map = 'ram' needs a scheduler that runs as root: QEMU opens the read-only file for writing, and writes copies"
-    ]
 
 
 def mapped_to_print(domain: Domain) -> Domain:

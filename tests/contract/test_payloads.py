@@ -222,9 +222,9 @@ def test_whatever_is_done_to_a_file_is_noticed(real: RealSide, wrong: Callable[[
         asyncio.run(real.payloads.check("alice", added.digest))
 
 
-def test_files_are_read_only_and_nobody_elses(real: RealSide) -> None:
+def test_files_are_nobody_elses(real: RealSide) -> None:
     path = real.store.path(add(real, b"x" * 5000))
-    assert path.stat().st_mode & 0o7777 == 0o400
+    assert path.stat().st_mode & 0o7777 == 0o600
     assert path.stat().st_size == 8192
     assert all(each.stat().st_mode & 0o077 == 0 for each in real.store.root.rglob("*"))
 

@@ -31,6 +31,7 @@ from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.state_files import StateDirectories
 from orchestrator.lab.kernel import default_cache, obtain_kernel
 from orchestrator.monitor_ports import Monitor
+from orchestrator.payloads.store import PayloadStore
 from orchestrator.recorder import Unrecorded
 from orchestrator.service.callers import user_name
 from orchestrator.shelf import Shelf
@@ -44,6 +45,7 @@ from orchestrator.wiring.states import codec
 DOMAINS = Path(__file__).parents[2] / "domains"
 NAMES = tuple(f"heartbeat-{architecture}" for architecture in ("i386", "x86_64", "armv7l", "aarch64"))
 WINDOWS = ("window-i386", "window-aarch64")
+MAPPING = ("window-aarch64", "ram-armv7l")
 PATIENCE = 120.0
 
 
@@ -182,20 +184,58 @@ async def restore(here: World) -> Any:
     return found
 
 
+def toolbox() -> PayloadStore:
+    """Have the payload in the store that the guests of domains/payload map."""
+    store = payload_store()
+    with (DOMAINS / "build" / "payload.img").open("rb") as image:
+        store.add(image.fileno(), "toolbox", user_name(os.geteuid()), public=True, quota=1 << 30)
+    return store
+
+
+async def start_on_payload(here: World, name: str) -> None:
+    (parsed,) = load_guests([DOMAINS / "payload" / f"{name}.toml"])
+    parsed = resolved(parsed, user_name(os.geteuid()))
+    architecture = parsed.spec.architecture
+    await here.engine.start(to_run([parsed], 1, {architecture: accelerator_for(architecture, Policy())}))
+
+
+async def mapping(here: World) -> Any:
+    """Start two guests that map a payload, in either way, and one that does not; then the process is killed."""
+    toolbox()
+    for name in MAPPING:
+        await start_on_payload(here, name)
+    await here.start(NAMES[-1:])
+    await here.beaten(MAPPING, 2)
+
+
+async def cut_short(here: World) -> Any:
+    """Come back as the next daemon does, and cut the payload's file short; return how guests have ended."""
+    notes = await here.engine.adopt(decode_guest)
+    store = payload_store()
+    (payload,) = store.catalogue().payloads
+    file = str(store.path(payload))
+    os.truncate(file, 4096)
+    end = time.monotonic() + PATIENCE
+    while not all(here.engine.guests[name].ended for name in MAPPING):
+        assert time.monotonic() < end, {name: here.log(name)[-200:] for name in MAPPING}
+        await asyncio.sleep(0.05)
+    other = NAMES[-1]
+    await here.beaten([other], len(here.beats(other)) + 2)
+    ended = {name: guest.ended for name, guest in here.engine.guests.items()}
+    await here.engine.kill(other)
+    store.remove(payload)
+    return {"notes": notes, "ended": ended, "file": file}
+
+
 async def windows(here: World) -> Any:
     """Have guests that execute a payload through a window go back to a snapshot, and again to one of what came of it.
 
     Return for each the beats from which and with which they went on, and how they map it at last.
     """
-    store = payload_store()
-    with (DOMAINS / "build" / "payload.img").open("rb") as image:
-        store.add(image.fileno(), "toolbox", user_name(os.geteuid()), public=True, quota=1 << 30)
+    store = toolbox()
     found: dict[str, Any] = {}
     for name in WINDOWS:
-        (parsed,) = load_guests([DOMAINS / "payload" / f"{name}.toml"])
-        parsed = resolved(parsed, user_name(os.geteuid()))
-        architecture = parsed.spec.architecture
-        await here.engine.start(to_run([parsed], 1, {architecture: accelerator_for(architecture, Policy())}))
+        await start_on_payload(here, name)
         await here.beaten([name], 2)
         went_on = []
         for each in ("first", "second"):
@@ -320,6 +360,8 @@ async def main(step: str) -> None:
         "random": random,
         "after": after,
         "windows": windows,
+        "mapping": mapping,
+        "cut_short": cut_short,
         "unmerged": merging,
         "merged": merging,
     }
@@ -327,7 +369,7 @@ async def main(step: str) -> None:
         act = known.get(step) or cut(*step.split("-"))
         sys.stdout.write(json.dumps(await act(here)))
         sys.stdout.flush()
-        if step == "save":
+        if step in ("save", "mapping"):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

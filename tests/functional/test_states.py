@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.states_side import DOMAINS, NAMES, WINDOWS
+from tests.functional.states_side import DOMAINS, MAPPING, NAMES, WINDOWS
 
 SIDE = Path(__file__).with_name("states_side.py")
 
@@ -80,6 +80,18 @@ def test_guests_with_a_window_into_a_payload_go_on_from_snapshots_and_map_it_as_
     for one in found.values():
         assert all(last <= first <= last + 1 for last, first in one["beats"])
         assert (one["written"], one["mapped"]) == (0, 64 << 20)
+
+
+def test_guests_whose_payload_is_cut_short_end_for_that_reason_and_nobody_else_after_a_restart_too(
+    side: Side,
+) -> None:
+    side("mapping", killed=True)
+    found = side("cut_short")
+    assert found["notes"] == []
+    assert found["ended"] == {
+        **dict.fromkeys(MAPPING, f"its payload was changed under it: {found['file']}"),
+        NAMES[-1]: None,
+    }
 
 
 @pytest.mark.parametrize(("step", "merges"), [("unmerged", False), ("merged", True)])
