@@ -1,16 +1,16 @@
-"""A wall clock on the virtual one, which a test can set."""
+"""A wall clock on the virtual one, or on any other, which a test can set."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tests.fakes.clock import FakeClock
+from orchestrator.ports import Clock
 
 
 class FakeCalendar:
     """Shows `start` when the clock shows 0, and goes with it; in UTC."""
 
-    def __init__(self, clock: FakeClock, start: datetime = datetime(2026, 3, 2, 12)) -> None:
+    def __init__(self, clock: Clock, start: datetime = datetime(2026, 3, 2, 12)) -> None:
         self.boot = "boot-1"
         self.start = start
         self._clock = clock
