@@ -55,6 +55,9 @@ RULES = (
     (Where.LAB, GUESTS + ".*|curl --unix-socket .*"),
 )
 
+NOT_IN_MEMORY = r"orchestrator (?:run|serve|lab run|host|guard|journal|report|audit pins|doctor --guest)\b.*"
+"""Which of the commands for the lab need more than a daemon whose guests are in memory: a host, processes, files."""
+
 EXIT_CODES = {"orchestrator doctor": {0, 4}}
 """What commands may end with beside 0, since it tells what they have found: 4 is a host that is too small."""
 
@@ -80,6 +83,11 @@ class Command:
         if None in places:
             return None
         return next(place for place in (Where.LAB, Where.HERE, Where.BOTH) if place in places)
+
+    @property
+    def needs_only_a_daemon(self) -> bool:
+        """Tell whether a daemon with guests in memory can answer it, so that it can be run anywhere."""
+        return self.where is Where.LAB and re.fullmatch(NOT_IN_MEMORY, self.text, re.DOTALL) is None
 
     @property
     def codes(self) -> set[int]:

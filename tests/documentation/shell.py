@@ -46,7 +46,7 @@ def typed(
         out = shlex.quote(str(outputs / str(number)))
         lines.append(f"{{\n{command.text}\n}} >{out} 2>&1 </dev/null 9>&-; echo {number} $? >&9")
         if command.stays:
-            lines.append(f"while [ -n \"$(jobs -r)\" ] && ! grep -q '{READY}' {out}; do sleep 0.2; done")
+            lines.append(f"while kill -0 $! 2>/dev/null && ! grep -q '{READY}' {out}; do sleep 0.2; done")
             lines.append(f"grep -q '{READY}' {out} || echo {number} 1 >&9")
     lines.append("for job in $(jobs -p); do kill $job; done; wait")
     done = subprocess.run(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.documentation.commands import DOCUMENTS, ELSEWHERE, ROOT, Command, Where, commands, shown
-from tests.documentation.shell import complaint, typed
+from tests.documentation.shell import Ended, complaint, typed
 
 
 def test_every_command_is_known_and_every_document_read() -> None:
@@ -37,7 +42,27 @@ def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
 
 
 def test_the_commands_that_need_no_guests(tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.mktemp("doc")  # a short path: sockets go below it
+    ended = typed_here(tmp_path_factory.mktemp("doc"), lambda command: command.where is Where.HERE)
+    assert complaint(ended) == ""
+
+
+def test_the_commands_that_a_daemon_answers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.mktemp("doc")
+    socket = base / "socket"
+    with subprocess.Popen([sys.executable, "-m", "tests.documentation.daemon", str(socket)], cwd=ROOT) as daemon:
+        try:
+            while not socket.exists():
+                assert daemon.poll() is None
+                time.sleep(0.1)
+            ended = typed_here(base, lambda command: command.needs_only_a_daemon, ORCHESTRATOR_SOCKET=str(socket))
+        finally:
+            daemon.terminate()
+    assert len(ended) > 20
+    assert complaint(ended) == ""
+
+
+def typed_here(base: Path, wanted: Callable[[Command], bool], **variables: str) -> list[Ended]:
+    """Type commands of all documents, and those that prepare for others; sockets go below `base`: a short path."""
     work = made(base / "work")
     for name in (".venv", "domains", "policies"):
         (work / name).symlink_to(ROOT / name)
@@ -46,10 +71,14 @@ def test_the_commands_that_need_no_guests(tmp_path_factory: pytest.TempPathFacto
         "HOME": str(base),
         "ORCHESTRATOR_RUNTIME_DIR": str(base / "r"),
         "ORCHESTRATOR_STATE_DIR": str(base / "s"),
+        **variables,
     }
-    chosen = [command for command in commands() if command.where in (Where.HERE, Where.BOTH)]
-    ended = typed(chosen, work, made(base / "out"), environment)
-    assert complaint(ended) == ""
+    chosen = [command for command in commands() if command.where is Where.BOTH or wanted(command)]
+    shown = (
+        replace(command, text=command.text.replace("/run/orchestrator/api/socket", str(base / "socket")))
+        for command in chosen
+    )
+    return typed(list(shown), work, made(base / "out"), environment)
 
 
 def made(directory: Path) -> Path:
