@@ -1,4 +1,9 @@
-"""Twenty guests of mixed architectures and widths take turns for two minutes, and are watched from outside."""
+"""Twenty guests of mixed architectures and widths take turns for two minutes, and are watched from outside.
+
+The observer aims at a look every 10 ms, and tells what came of it. The lab has eight cores on however many there are
+below it: on two that had much other work, too, a look every 30 ms was had when it read the stat of all 25 vCPUs, and
+every 126 ms when Python did; now it reads only those of guests that run.
+"""
 
 from __future__ import annotations
 
