@@ -103,6 +103,11 @@ def test_servers_that_are_moved_and_resized(cache: Path, capsys: pytest.CaptureF
     run_in_lab("--cpus", "6", tests=("test_moves.py",), cache=cache, capsys=capsys)
 
 
+@takes_minutes
+def test_faults_around_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "6", tests=("test_faults.py",), cache=cache, capsys=capsys)
+
+
 def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "8", "--memory", "6G", tests=CHOSEN, cache=cache, capsys=capsys)
 
