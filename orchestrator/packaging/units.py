@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.core import timer
-from orchestrator.core.pool import SCHEDULER_CORE
 
 POLICY = "/etc/orchestrator/policy.toml"
 
@@ -46,7 +45,8 @@ RestartSec=1s
 KillMode=process
 TimeoutStopSec=30s
 
-# It stays on the scheduler's core; its chores and the guests leave for theirs by themselves.
+# No CPUAffinity=: it goes to the scheduler's core by itself, its chores and the guests to theirs. On a host that is
+# shielded that core is not given to this slice, and systemd would not start what it cannot put there.
 {limits}
 # No Protect*=, Private*= and the like, which bring a mount namespace: guests' files are held fast by mounts, which the
 # next scheduler has to find. No MemoryDenyWriteExecute=, since QEMU translates code where there is no KVM.
@@ -76,8 +76,7 @@ KillMode=process
 WantedBy=multi-user.target
 """
 
-_LIMITS = f"""\
-CPUAffinity={SCHEDULER_CORE}
+_LIMITS = """\
 LimitRTPRIO=99
 LimitMEMLOCK=infinity
 LimitNOFILE=65536

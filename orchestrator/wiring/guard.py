@@ -124,6 +124,7 @@ class _Guard:
 
     def run(self) -> None:
         """Guard until a signal ends it."""
+        from orchestrator import rooms
         from orchestrator.host import realtime
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -138,8 +139,9 @@ class _Guard:
         gc.disable()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._news.put(None))
+        core = SCHEDULER_CORE if rooms.enter() else SERVICE_CORE  # a shielded host has no place for both in one process
         with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, {SERVICE_CORE})
+            os.sched_setaffinity(0, {core})
         threads = [
             threading.Thread(target=self._first, args=(self._watch.run, realtime.GUARD_PRIORITY), name="watch"),
             threading.Thread(

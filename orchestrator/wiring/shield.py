@@ -108,7 +108,7 @@ def _book() -> ShieldFile:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[ShieldFile]:
-    """Keep schedulers from starting meanwhile; moving between cpusets lets threads go for a moment."""
+    """Keep schedulers and guards from starting meanwhile; moving between cpusets lets threads go for a moment."""
     from orchestrator.host import embed
     from orchestrator.host.places import runtime_directory
     from orchestrator.host.processes import ProcFs
@@ -116,9 +116,15 @@ def _alone() -> Iterator[ShieldFile]:
 
     if os.geteuid() != 0:
         raise HostError("only root can shield a host, or take its shield down: sudo orchestrator host ...")
-    lock = WriterLock(runtime_directory(os.environ) / "scheduler.lock", remedy="end it and its guests first")
-    lock.acquire()
-    try:
+    runtime = runtime_directory(os.environ)
+    with contextlib.ExitStack() as held:
+        for what, remedy in (
+            ("scheduler", "end it and its guests first"),
+            ("guard", "end it first, and start it after"),
+        ):
+            lock = WriterLock(runtime / f"{what}.lock", what, remedy)
+            lock.acquire()
+            held.callback(lock.release)
         busy = embed.holder(embedded_root())
         if busy is not None:
             raise RefusedError(f"process {busy} runs guests here; end it and its guests first")
@@ -129,5 +135,3 @@ def _alone() -> Iterator[ShieldFile]:
                 "moment; end them first: orchestrator stop --all"
             )
         yield _book()
-    finally:
-        lock.release()

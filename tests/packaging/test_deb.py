@@ -26,7 +26,7 @@ cd /
 unit=/usr/lib/systemd/system/orchestrator.service
 value() {{ sed -n "s/^$1=//p" $unit; }}
 capabilities=$(value CapabilityBoundingSet | sed 's/CAP_/+/g; s/ /,/g' | tr A-Z a-z)
-taskset --cpu-list $(value CPUAffinity) setpriv --no-new-privs --bounding-set=-all,$capabilities \\
+setpriv --no-new-privs --bounding-set=-all,$capabilities \\
 	$(value ExecStart) 2>/tmp/told &
 until grep -q 'serving on' /tmp/told; do kill -0 $! || {{ cat /tmp/told; exit 1; }}; sleep 1; done
 orchestrator start heartbeat-i386 --json
