@@ -161,6 +161,34 @@ def everything(
     typer.echo("ratios below 1 are in our favour; to the baseline: above 1 has become worse")
 
 
+@app.command()
+def guard(
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="So many guests are killed.")] = 50,
+    json: JsonFlag = False,
+) -> None:
+    """Measure how long the guard takes to end a guest, from the request on, while every core of this host is busy."""
+    from dataclasses import asdict
+
+    with _progress() as progress:
+        report = wiring.guard_bench.measure(rounds, progress)
+    if json:
+        print_json(asdict(report))
+        return
+    print_table(
+        ("ROUNDS", "MEDIAN", "P99", "WORST", "UNTIL RECORDED", "OVER 100 MS", "BUSY PROCESSES"),
+        [
+            (
+                report.rounds,
+                *(f"{each:.2f} ms" for each in (report.median, report.p99, report.worst, report.journal)),
+                report.late,
+                report.busy,
+            )
+        ],
+    )
+    if report.real_time:
+        typer.echo(f"note: {report.real_time}", err=True)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """Show what is being done on a terminal; elsewhere nothing."""

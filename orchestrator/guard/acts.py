@@ -15,7 +15,7 @@ from orchestrator.core.emergency import REFUSED, Act, Reply, Request, Standing
 from orchestrator.core.journal import Record
 from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.guard.callers import Caller
-from orchestrator.guard.guests import Guest, Guests, cores_of, send, stands_still, wait_for_end
+from orchestrator.guard.guests import Guest, Guests, cores_of, hurry, send, stands_still, wait_for_end
 from orchestrator.ports import Journal
 
 NANOSECONDS = 1_000_000_000
@@ -143,6 +143,7 @@ class Acts:
                 time.sleep(0.001)
             return left
         send(guests, signal.SIGKILL)
+        hurry(guests)
         return wait_for_end(guests, _END_LIMIT)
 
     def _about(self, act: Act, guest: Guest, cores: Iterable[int], left: bool) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.host.guard_book import GuardBook
     from orchestrator.host.heartbeat import Heart
     from orchestrator.launch import Launcher
+    from orchestrator.ports import Clock
     from orchestrator.recorder import Recorder
     from orchestrator.service.door import Ban, Door
 
@@ -93,6 +94,7 @@ class Heeding:
     engine: Engine
     launcher: Launcher
     recorder: Recorder
+    clock: Clock
     tell: Callable[[str], None]
 
     async def prepare_adoption(self) -> None:
@@ -108,7 +110,7 @@ class Heeding:
     async def run(self) -> NoReturn:
         """Heed what the guard writes down from now on."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await self.clock.sleep(LOOK_EVERY)
             records = self.book.news()
             for record in records:
                 try:
@@ -142,9 +144,16 @@ class Heeding:
     async def _pause(self, name: str, pid: int, uuid: str) -> None:
         """Take a stopped process over: it is paused by its own QEMU, which libvirt and the rotation understand."""
         pausing = asyncio.create_task(self.engine.pause(name))
-        await asyncio.sleep(_TAKES_OVER)
+        await self.clock.sleep(_TAKES_OVER)
         self.launcher.processes.thaw(pid, uuid)
         await pausing
+
+
+def heeding(engine: Engine, launcher: Launcher, recorder: Recorder, tell: Callable[[str], None]) -> Heeding:
+    """Return what heeds the guard; its looks are no alarms of the scheduler's clock, which collects garbage between."""
+    from orchestrator.host.clock import MonotonicClock
+
+    return Heeding(guard_book(), engine, launcher, recorder, MonotonicClock(), tell)
 
 
 def door(heeding: Heeding) -> Door:

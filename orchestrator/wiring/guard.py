@@ -59,16 +59,14 @@ def guard(policy: Path | None, tell: Tell) -> None:
     runtime, state = runtime_directory(os.environ), state_directory(os.environ)
     runtime.chmod(0o711)  # others come to the socket in it, to be refused
     lock = WriterLock(runtime / "guard.lock", "guard")
-    lock.acquire()
+    starter = Starter()  # before the lock, which a fork would hold too
     try:
-        starter = Starter()
-        try:
-            with journals.opened(journals.GUARD, state, reserve=journals.RESERVE) as (journal, witness):
-                _Guard(policy, tell, starter.start, state, journal, witness).run()
-        finally:
-            starter.close()
+        lock.acquire()
+        with journals.opened(journals.GUARD, state, reserve=journals.RESERVE) as (journal, witness):
+            _Guard(policy, tell, starter.start, state, journal, witness).run()
     finally:
         lock.release()
+        starter.close()
 
 
 class _Guard:

@@ -156,8 +156,8 @@ async def _keep_heads(journal: JournalFile, witness: Witness, tell: Callable[[st
         said = ""
         try:
             await asyncio.to_thread(witness.keep, journal.head)
-        except HostError as error:
-            said = str(error)
+        except (HostError, RuntimeError) as error:  # where no thread can be made, either
+            said = f"a head of the journal is not kept elsewhere: {error}"
         if said and said != told:
             tell(said)
         told = said

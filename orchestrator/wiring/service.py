@@ -134,7 +134,7 @@ async def serve(settings: Settings, tell: Tell) -> None:
             daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
             pinned = daemon.definitions.pinned
             contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
-            heeding = emergency.Heeding(emergency.guard_book(), daemon.engine, launcher, recorder, tell)
+            heeding = emergency.heeding(daemon.engine, launcher, recorder, tell)
             heart = emergency.heart()
             await _run(daemon, contexts, heeding, heart, clock)
             heart.end()

@@ -10,6 +10,7 @@ import os
 import pwd
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -279,3 +280,44 @@ def test_the_daemons_own_user_is_never_kept_out(tmp_path: Path) -> None:
             assert (await http(daemon.path, "GET /v1/guests"))[0] == 429
 
     run(story)
+
+
+def test_in_a_lockdown_everybody_may_look_and_nobody_act(tmp_path: Path) -> None:
+    why: list[str] = []
+
+    async def story() -> None:
+        door = Door(Clock(), lockdown=lambda: why[0] if why else None)
+        async with daemon_on(tmp_path, door=door) as daemon:
+            await started_by(daemon, ALICE, "web")
+            why.append("fire")
+            for who in (ALICE, ROOT):
+                daemon.caller = who
+                assert await daemon.shown() == {"web": "running"}
+                status, body = await http(daemon.path, "POST /v1/guests/web/stop")
+                assert status == 403
+                assert "lockdown by the emergency console: fire" in json.loads(body)["lines"][0]
+            why.clear()
+            await daemon.client.act("stop", "web")
+
+    run(story)
+
+
+def test_emergency_acts_are_not_the_apis_and_whoever_asks_is_recorded(tmp_path: Path) -> None:
+    recorded: list[tuple[str, Any]] = []
+
+    async def record(kind: str, body: Any) -> None:
+        recorded.append((kind, body))
+
+    async def story() -> None:
+        async with daemon_on(tmp_path, door=Door(Clock(), record=record)) as daemon:
+            for who in (ALICE, ROOT):
+                daemon.caller = who
+                status, body = await http(daemon.path, "POST /v1/admin/kill")
+                assert (status, json.loads(body)["error"]) == (403, "forbidden")
+                assert "emergency acts are not the API's" in json.loads(body)["lines"][0]
+
+    run(story)
+    assert [(kind, body["by"]["uid"], body["path"]) for kind, body in recorded] == [
+        ("refused", ALICE.uid, "/v1/admin/kill"),
+        ("refused", ROOT.uid, "/v1/admin/kill"),
+    ]

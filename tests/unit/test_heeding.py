@@ -1,0 +1,119 @@
+"""What the scheduler makes of the acts that it finds in the guard's journal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.core.discovery import discover
+from orchestrator.core.lifecycle import State
+from orchestrator.core.model import Mode, OnCrash
+from orchestrator.core.policy import Policy
+from orchestrator.engine import Engine
+from orchestrator.host.guard_book import GuardBook
+from orchestrator.host.journal_file import JournalFile
+from orchestrator.recorder import Recorder
+from orchestrator.wiring.emergency import Heeding
+from tests.fakes.chores import FakeChores
+from tests.fakes.engine import going, guest, launcher_on
+from tests.fakes.host import FakeHost
+from tests.fakes.journal import FakeJournal
+from tests.fakes.store import FakeStore
+
+
+@dataclass
+class Scene:
+    """A scheduler on a host in memory, which heeds what is appended to a guard's journal."""
+
+    path: Path
+    host: FakeHost = field(default_factory=FakeHost)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        topology = discover({"cpu/online": "0-7"})
+        launcher = launcher_on(self.host, topology)
+        self.journal, self.acts = FakeJournal(), JournalFile(self.path)
+        self.recorder = Recorder(self.journal, FakeStore(), FakeChores(), lambda: 0, serial_limit=1 << 20)
+        self.engine = Engine(topology, Policy(), launcher, self.host.clock)
+        self.heeding = Heeding(
+            GuardBook(self.path), self.engine, launcher, self.recorder, self.host.clock, self.told.append
+        )
+
+    def act(self, kind: str, name: str, pid: int | None = None) -> None:
+        """Have the guard act on the process of a guest, or say it was another one of this number."""
+        live = self.engine.guests[name]
+        target: dict[str, Any] = {"name": name, "uuid": str(live.domain.uuid), "began": 1}
+        self.acts.append(kind, {"reason": "x", "guests": [{**target, "pid": pid or live.pid}]}, 0)
+
+    def play(self, story: Callable[[], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            async with going(self.engine):
+                heeding = asyncio.create_task(self.heeding.run())
+                try:
+                    await story()
+                finally:
+                    heeding.cancel()
+                    await asyncio.gather(heeding, return_exceptions=True)
+            await self.recorder.close()
+
+        with contextlib.closing(self.acts):
+            asyncio.run(whole())
+
+
+def test_a_guest_that_was_killed_is_not_started_anew(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl")
+
+    async def story() -> None:
+        await scene.engine.start([guest("web", mode=Mode.EXCLUSIVE, on_crash=OnCrash.RESTART)])
+        scene.act("kill", "web")
+        scene.host.ends("web")
+        await scene.host.clock.sleep(60)
+        assert scene.engine.state("web") is State.STOPPED
+        assert scene.engine.holders() == {}
+
+    scene.play(story)
+    assert scene.told == ["the emergency console: kill web (x)"]
+    assert scene.journal.records[-1].kind == "guard"
+    assert scene.journal.records[-1].body["hash"] == scene.acts.head.hash
+
+
+def test_one_that_crashed_by_itself_is(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl")
+
+    async def story() -> None:
+        await scene.engine.start([guest("web", mode=Mode.EXCLUSIVE, on_crash=OnCrash.RESTART)])
+        scene.act("kill", "web", pid=999_999)  # another process, of an earlier guest of this name
+        await scene.host.clock.sleep(1)
+        assert scene.engine.state("web") is State.RUNNING
+        scene.host.ends("web")
+        await scene.host.clock.sleep(60)
+        assert scene.engine.state("web") is State.RUNNING
+
+    scene.play(story)
+
+
+def test_a_frozen_guest_is_paused_and_let_go_on_by_the_scheduler(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl")
+
+    async def story() -> None:
+        await scene.engine.start([guest("web")])
+        scene.act("freeze", "web")
+        await scene.host.clock.sleep(2)
+        assert scene.engine.state("web") is State.PAUSED
+        assert "thaw web" in scene.host.trace
+        scene.act("thaw", "web")
+        await scene.host.clock.sleep(2)
+        assert scene.engine.state("web") is State.RUNNING
+
+    scene.play(story)
+
+
+def test_who_is_barred_is_launched_by_no_way(tmp_path: Path) -> None:
+    book = GuardBook(tmp_path / "guard.jsonl")
+    with contextlib.closing(JournalFile(tmp_path / "guard.jsonl")) as journal:
+        journal.append("lockdown", {"reason": "fire"}, 0)
+        assert "fire" in book.barred("anybody", 0)
