@@ -34,6 +34,7 @@ ELSEWHERE = {
     "make test": "this run is a part of it",
     "make wheel": "tests/packaging/test_wheel.py",
     "make deb": "tests/packaging/test_deb.py",
+    "sudo apt-get install --yes pipx": "Debian",
     "pipx install dist/orchestrator-*.whl": "tests/packaging/test_wheel.py, with pip, as pipx does",
     "sudo apt-get install ./dist/orchestrator_*.deb": "tests/packaging/test_deb.py, with dpkg in the lab",
     "sudo systemctl enable --now orchestrator": "tests/packaging/test_deb.py: what the unit starts, without systemd",
