@@ -70,6 +70,8 @@ def unshield() -> ShieldRecord | None:
     from orchestrator.host.kernel import KernelTrees
     from orchestrator.shielding import unshield as take_down
 
+    if _book().load() is None:
+        return None
     with _alone() as book:
         return take_down(KernelTrees(), book)
 
