@@ -25,9 +25,14 @@ class DriftKeeper:
         self._tell = tell
         self._stuck: dict[str, tuple[Adrift, ...]] = {}
 
-    def look(self) -> None:
-        """Look at each guest that has a process, and is not being moved. O(threads)."""
+    def look(self, *, still: bool = True) -> None:
+        """Look at each guest that has a process, and is not being moved. O(threads).
+
+        Without `still`, only at those that run: threads of the others use next to no time wherever they may.
+        """
         for name, guest in list(self._driver.guests.items()):
+            if not still and guest.charge.cores == 0:
+                continue
             steady = guest.pid is not None and not guest.reseating and not guest.over
             found = self._found(guest) if steady else ()
             if not found:

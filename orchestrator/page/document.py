@@ -84,7 +84,8 @@ def _tiles(report: Report) -> Iterator[str]:
         yield _tile(percent(worst), "of its bound is the most that any wait took", warn=worst > 1)
     if report.cores:
         held = sum(core.held for core in report.cores) / len(report.cores)
-        yield _tile(percent(held), f"of the time of {len(report.cores)} cores somebody held them")
+        count = f"{len(report.cores)} cores" if len(report.cores) > 1 else "the one core"
+        yield _tile(percent(held), f"of the time of {count} there was a holder")
     if report.fairness is not None:
         yield _tile(f"{report.fairness:.3f}", "fairness among shared guests (Jain's index; 1: all got the same part)")
     troubles = sum(each.is_trouble for each in report.incidents)

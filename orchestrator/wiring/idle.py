@@ -22,7 +22,7 @@ from orchestrator.service.events import Events
 from orchestrator.service.overview import MARK_EVERY, OverviewDesk
 from orchestrator.wiring.definitions import accelerator_for, load_guests, to_run
 from orchestrator.wiring.handover import Tell, alone_on, require_pool_or_loan
-from orchestrator.wiring.housekeeping import DRIFT_EVERY, LOOK_EVERY
+from orchestrator.wiring.housekeeping import LOOK_EVERY, keep_in_place
 from orchestrator.wiring.sent import SentDefinitions
 from orchestrator.wiring.site import load_topology
 from orchestrator.wiring.stage import collecting_when_idle, going, interruptible
@@ -80,12 +80,7 @@ async def _measure(engine: Engine, overview: OverviewDesk, count: int, seconds: 
             await asyncio.sleep(LOOK_EVERY)
             engine.look()
 
-    async def keep_in_place() -> None:
-        while True:
-            await asyncio.sleep(DRIFT_EVERY)
-            engine.keep_in_place()
-
-    acts = [asyncio.create_task(act) for act in (mark(), look(), keep_in_place())]
+    acts = [asyncio.create_task(act) for act in (mark(), look(), keep_in_place(engine))]
     used, began = time.process_time(), time.monotonic()
     await asyncio.sleep(seconds)
     used, passed = time.process_time() - used, time.monotonic() - began

@@ -16,7 +16,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.engine import Engine, RunningGuest
 from orchestrator.errors import HostError
 from orchestrator.recorder import Unrecorded
-from tests.fakes.engine import going, guest, launcher_on
+from tests.fakes.engine import engine_on, going, guest, launcher_on
 from tests.fakes.host import Astray, FakeHost, Faults
 
 
@@ -174,3 +174,23 @@ def test_what_is_adrift(allowed: set[int], realtime: bool, words: str | None) ->
     standing = {7: Standing(frozenset(allowed), realtime), 8: Standing(frozenset({2, 3}))}
     found = adrift(standing, {0: 7}, [2], [2, 3])
     assert [str(each) for each in found] == ([] if words is None else [words])
+
+
+def test_who_stands_still_may_be_left_out_of_a_look_and_is_put_right_by_the_next_whole_one() -> None:
+    async def story() -> tuple[bool, int, int]:
+        host = FakeHost()
+        engine = engine_on(host)
+        async with going(engine):
+            await engine.start([guest("beat", vcpus=2)])
+            await engine.pause("beat")
+            domain, running = host.named("beat"), engine.guests["beat"]
+            assert domain is not None
+            tid = domain.roles.vcpus[1]
+            domain.threads[tid] = replace(domain.threads[tid], allowed=frozenset({0}))
+            engine.keep_in_place(still=False)
+            left = domain.threads[tid].allowed == {0}
+            before = running.put_back
+            engine.keep_in_place()
+            return left, before, running.put_back
+
+    assert asyncio.run(story()) == (True, 0, 1)
