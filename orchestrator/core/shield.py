@@ -195,11 +195,12 @@ def _threads(seen: Seen, division: Division) -> Iterator[Change]:
 
     A program's thread that may run everywhere needs no change of its own: its cpuset confines it, and lets it go again.
     One that keeps to some cores is noted even if these are allowed, as long as there is no cpuset yet: when that goes,
-    the kernel will have forgotten.
+    the kernel will have forgotten. Once there is one, nobody outside is free: a kernel before 6.4 lets a process run
+    everywhere that is moved into the root cgroup.
     """
     raised = any(seen.settings.get(path) for path in (f"{GROUP}/cpuset.cpus", f"{REST}/cpuset.cpus"))
     for task in seen.tasks:
-        free = task.allowed >= seen.online and not task.kernel
+        free = not raised and task.allowed >= seen.online and not task.kernel
         done = raised and task.allowed <= division.rest
         if not task.fixed and not free and not done:
             wanted = format_cpulist(narrowed(task.allowed, division.rest))

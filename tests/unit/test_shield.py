@@ -165,6 +165,17 @@ def test_what_came_later_is_missing() -> None:
     assert [each.target for each in missing(kernel, record, isolated=False)] == ["proc/irq/25/smp_affinity"]
 
 
+def test_a_program_that_got_out_of_its_cpuset_is_missing_and_is_moved() -> None:
+    kernel, book = FakeKernel(UNIFIED), FakeBook()
+    record = raise_it(kernel, book)
+    kernel.seen = replace(kernel.seen, tasks=(*kernel.seen.tasks, task(301, "at large")))
+    assert [each.target for each in missing(kernel, record, isolated=False)] == ["301:401"]
+    raise_it(kernel, book)
+    assert {each.allowed for each in kernel.seen.tasks if each.tid == 301} == {CORES.rest}
+    unshield(kernel, book)
+    assert {each.allowed for each in kernel.seen.tasks if each.tid == 301} == {UNIFIED.online}
+
+
 def test_the_first_value_before_is_the_one_that_is_kept() -> None:
     first, second = Change(Kind.MASK, "m", "f", "2"), Change(Kind.MASK, "m", "4", "1")
     assert merge([first], [second]) == (Change(Kind.MASK, "m", "f", "1"),)
