@@ -126,8 +126,6 @@ class Api:
         """Let a handler answer those who are let in; whatever is raised becomes an answer too."""
         try:
             await self._admit(request)
-            if request.path.startswith(_EMERGENCY):
-                await self._door.refuse_emergency(_caller(request), request.path)
             return await handler(request)
         except OrchestratorError as error:
             status, body = encode_error(error)
@@ -153,6 +151,8 @@ class Api:
             raise ConnectionResetError
         peer, wanted = self._peer(connection), request.query.get(USER)
         caller = await self._door.admit(peer, wanted)
+        if request.path.startswith(_EMERGENCY):
+            await self._door.refuse_emergency(caller, request.path)
         if request.method not in _READS:
             self._door.require_no_lockdown()
         request[_CALLER] = caller

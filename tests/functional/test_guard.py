@@ -98,12 +98,15 @@ def no_forks(*pids: int) -> Iterator[None]:
     root = Path("/sys/fs/cgroup")
     legacy = root / "pids"
     group = (legacy if legacy.is_dir() else root) / f"orchestrator-guard-{os.getpid()}"
+    group.mkdir()
+    if not (group / "pids.max").exists():
+        group.rmdir()
+        pytest.skip("no pids controller here, by which forks can be forbidden")
     tries = subprocess.Popen(
         [sys.executable, "-S", "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     members = (*pids, tries.pid)
     before = {pid: own_group(pid, legacy=legacy.is_dir()) for pid in members}
-    group.mkdir()
     try:
         for pid in members:
             (group / "cgroup.procs").write_text(str(pid))

@@ -309,7 +309,8 @@ def test_emergency_acts_are_not_the_apis_and_whoever_asks_is_recorded(tmp_path: 
         recorded.append((kind, body))
 
     async def story() -> None:
-        async with daemon_on(tmp_path, door=Door(Clock(), record=record)) as daemon:
+        door = Door(Clock(), record=record, lockdown=lambda: "fire")
+        async with daemon_on(tmp_path, door=door) as daemon:
             for who in (ALICE, ROOT):
                 daemon.caller = who
                 status, body = await http(daemon.path, "POST /v1/admin/kill")
