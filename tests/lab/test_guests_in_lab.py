@@ -117,8 +117,3 @@ def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[st
 )
 def test_policies_under_cron(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "5", tests=("test_policy_cron.py",), cache=cache, capsys=capsys)
-
-
-@pytest.mark.skipif(not ALL, reason="takes minutes: `make suites`")
-def test_the_guard_while_all_else_is_in_trouble(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "5", tests=("test_guard.py",), cache=cache, capsys=capsys)
