@@ -1,6 +1,7 @@
 """`orchestrator guard` and `orchestrator admin` as processes: QEMUs are ended at a real console, whatever goes wrong.
 
-What the lab has beside that is real guests, a real scheduler, and a whole pool that spins.
+The QEMUs run nothing, and something that only beats stands for the scheduler: this host has no pool. What the scheduler
+makes of what the guard has done is in tests/unit/test_heeding.py.
 """
 
 from __future__ import annotations
