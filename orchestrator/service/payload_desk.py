@@ -20,18 +20,19 @@ from orchestrator.service.messages import ForbiddenError, InUseError
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A guest that maps a payload, or will; `pid` is None while it has no process."""
+    """A guest that maps a payload, or will, in `huge` pages or not; `pid` is None while it has no process."""
 
     guest: str
     owner: str
     digest: str
     pid: int | None
+    huge: bool = False
 
 
 def use_of(spec: GuestSpec, owner: str, pid: int | None) -> Iterator[Use]:
     """Yield the payload that a guest maps, if it does."""
     if spec.payload is not None and spec.payload.digest is not None:
-        yield Use(spec.name, owner, spec.payload.digest, pid)
+        yield Use(spec.name, owner, spec.payload.digest, pid, spec.hugepages is not None)
 
 
 class AddRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +148,7 @@ class PayloadDesk:
         """Remove what nobody's payload is; for the administrator, since it tells of everybody's."""
         if not peer.may_do_everything:
             raise ForbiddenError("gc: what is left behind may be anybody's; this is for root and the daemon's own user")
-        return Collected(*await self._payloads.collect({use.digest for use in self._uses()}))
+        return Collected(*await self._payloads.collect({use.digest for use in self._uses() if use.huge}))
 
     async def shares(self, peer: Peer) -> Shares:
         """Show what the caller's guests map, and how much of that is theirs alone."""

@@ -19,6 +19,7 @@ class FakePayloads:
         self.sources: dict[str, bytes] = {}
         self.content: dict[Place, bytes] = {}
         self.reads = 0
+        self.kept: set[str] = set()
         self._known: dict[Place, bytes] = {}
 
     async def catalogue(self) -> Catalogue:
@@ -69,7 +70,8 @@ class FakePayloads:
     def is_unchanged(self, mapped: MappedPayload) -> bool:
         return any((hash(content),) == mapped.stamp for content in self.content.values())
 
-    async def collect(self, used: Collection[str] = ()) -> tuple[int, int]:  # noqa: ARG002 (it leaves nothing)
+    async def collect(self, used: Collection[str] = ()) -> tuple[int, int]:
+        self.kept = set(used)
         return 0, 0
 
     async def shares(self, processes: Mapping[str, int]) -> Sequence[tuple[str, Share]]:

@@ -108,6 +108,11 @@ def test_faults_around_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str])
     run_in_lab("--cpus", "6", tests=("test_faults.py",), cache=cache, capsys=capsys)
 
 
+@takes_minutes
+def test_payloads_of_users_in_guests(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "6", tests=("test_payloads.py",), cache=cache, capsys=capsys)
+
+
 def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "8", "--memory", "6G", tests=CHOSEN, cache=cache, capsys=capsys)
 

@@ -159,3 +159,17 @@ def test_requests_that_make_no_sense_are_told_so(tmp_path: Path) -> None:
                 await daemon.client.payload_act("verify", "a b")
 
     run(story)
+
+
+@pytest.mark.parametrize("huge", [True, False])
+def test_gc_keeps_in_huge_pages_what_a_guest_maps_so(tmp_path: Path, huge: bool) -> None:
+    async def story() -> None:
+        async with daemon_on(tmp_path) as daemon:
+            daemon.caller = ROOT
+            await add(daemon)
+            text = mapping()
+            await daemon.start(text.replace("[boot]", 'hugepages = "2 MiB"\n[boot]') if huge else text)
+            await daemon.client.collect_payloads()
+            assert store(daemon).kept == ({DIGEST} if huge else set())
+
+    run(story)
