@@ -63,7 +63,7 @@ async def started(hypervisor: LibvirtHypervisor, files: GuestDirectories, domain
     await hypervisor.start_paused(render(domain).replace('cpuset="2"', 'cpuset="0"'))
     try:
         monitor = await QmpMonitors().connect(domain.monitor_socket)
-        images = dict(await monitor.images())
+        images, disks = dict(await monitor.images()), dict(await monitor.disks())
         await monitor.resume()
         for _ in range(PATIENCE * 10):
             text = files.serial_log("own").text
@@ -71,7 +71,7 @@ async def started(hypervisor: LibvirtHypervisor, files: GuestDirectories, domain
                 break
             await asyncio.sleep(0.1)
         await monitor.close()
-        return {"images": images, "printed": text.decode()}
+        return {"images": images, "disks": disks, "printed": text.decode()}
     finally:
         await hypervisor.remove(str(domain.uuid))
 

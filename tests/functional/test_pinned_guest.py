@@ -48,6 +48,11 @@ def test_qemu_has_what_the_user_opened_and_is_found_out_where_an_image_leads_it_
     for what in ("plain", "changed"):
         assert "heartbeat 3\n" in told[what]["printed"]
     assert set(told["plain"]["images"].values()) == {path for path in told["ours"] if "pin.boot" not in path}
+    # What is compared with the quota: the image that is written to, and the layer above the other one.
+    assert {path.rpartition("/")[2]: size for path, size in told["plain"]["disks"].items()} == {
+        "pin.disk.0.path": 1 << 20,
+        "vdb.overlay.qcow2": 1 << 20,
+    }
     # The launcher ends a guest whose QEMU has any other: here that is the data file, and not the base.
     others = {node: path for node, path in told["changed"]["images"].items() if path not in told["ours"]}
     assert list(others.values()) == [str(secret)]
