@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestrator.core.cpulist import format_cpulist
+from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,17 @@ def seats(
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Return where live threads are pinned: the core of each vCPU in order, and the cores of all other threads.
 
-    None unless every vCPU has one core of its own. Arguments are as for `strays`, without the names. O(threads).
+    None unless every vCPU has one core of its own, which is neither 0 nor 1: nobody has a place there, so who is found
+    there has been moved. Arguments are as for `strays`, without the names. O(threads).
     """
     vcpus = [allowed.get(vcpu_threads.get(index, -1), frozenset()) for index in range(len(vcpu_threads))]
     others = [cores for tid, cores in allowed.items() if tid not in vcpu_threads.values()]
     pinned = tuple(core for cores in vcpus for core in cores)
-    if not others or any(len(cores) != 1 for cores in vcpus) or len(set(pinned)) < len(vcpus):
+    never = {SCHEDULER_CORE, SERVICE_CORE}
+    emulator = frozenset().union(*others) - never
+    if not emulator or any(len(cores) != 1 for cores in vcpus) or len(set(pinned) - never) < len(vcpus):
         return None
-    return pinned, tuple(sorted(frozenset().union(*others)))
+    return pinned, tuple(sorted(emulator))
 
 
 def vcpu_threads_by_name(names: Mapping[int, str]) -> dict[int, int]:

@@ -103,10 +103,17 @@ def test_the_watch_remembers_threads_that_could_run_or_ran_on_a_reserved_core() 
 def test_seats_are_read_off_the_threads() -> None:
     allowed = {1: frozenset({2, 3}), 5: frozenset({3}), 4: frozenset({2}), 9: frozenset({3})}
     assert seats(allowed, {0: 4, 1: 5}) == ((2, 3), (2, 3))
+    assert seats({**allowed, 9: frozenset({0, 1, 3})}, {0: 4, 1: 5}) == ((2, 3), (2, 3)), "nobody's place is on 0 or 1"
 
 
 @pytest.mark.parametrize(
-    "vcpus", [{4: frozenset({2, 3}), 5: frozenset({3})}, {4: frozenset({3}), 5: frozenset({3})}, {5: frozenset({3})}]
+    "vcpus",
+    [
+        {4: frozenset({2, 3}), 5: frozenset({3})},
+        {4: frozenset({3}), 5: frozenset({3})},
+        {5: frozenset({3})},
+        {4: frozenset({0}), 5: frozenset({3})},
+    ],
 )
 def test_a_vcpu_without_a_core_of_its_own_has_no_seat(vcpus: dict[int, frozenset[int]]) -> None:
     assert seats({1: frozenset({2}), **vcpus}, {0: 4, 1: 5}) is None
