@@ -157,7 +157,8 @@ async def story() -> None:
             moves = [(notice.guest, notice.why) for notice in notices if notice.what is Happening.MOVES]
             assert moves == [("wide", "window 'night' has begun: to a better place")]
             assert lines == ["policy: window 'night' has begun"]
-            assert (engine.explain("wide").state, engine.explain("wide").cores) == ("running", (3, 5))
+            await eventually(lambda: engine.explain("wide").state == "running")
+            assert engine.explain("wide").cores == (3, 5)
             log = Path(launcher.files.directory("wide")) / "serial.log"
             beats = log.read_bytes().count(b"heartbeat")
             await eventually(lambda: log.read_bytes().count(b"heartbeat") > beats)

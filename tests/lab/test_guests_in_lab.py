@@ -1,7 +1,7 @@
 """Runs the tests in inside/ where there are cores for guests: in the nested lab.
 
 The six suites share twenty guests on one boot, which takes a quarter of an hour in all: `make suites` runs all of them,
-and what else takes minutes, `make test` the first three. ORCHESTRATOR_KILLS says at how many moments the last one kills
+and what else takes minutes, `make test` the first two. ORCHESTRATOR_KILLS says at how many moments the last one kills
 the scheduler.
 """
 
@@ -31,7 +31,7 @@ SUITES = (
 """In this order: the stress is to be disturbed by nobody, and what comes after it disturbs more and more."""
 
 ALL = os.environ.get("ORCHESTRATOR_SUITES") == "all"
-CHOSEN = SUITES if ALL else SUITES[:3]
+CHOSEN = SUITES if ALL else SUITES[:2]
 takes_minutes = pytest.mark.skipif(not ALL, reason="takes minutes: `make suites`")
 
 WARM = """
@@ -111,6 +111,21 @@ def test_faults_around_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str])
 @takes_minutes
 def test_payloads_of_users_in_guests(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "6", tests=("test_payloads.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
+def test_states_and_clones_under_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "6", tests=("test_states.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
+def test_threads_that_are_moved_and_the_shield(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "6", tests=("test_drift.py", "test_shield.py"), cache=cache, capsys=capsys)
+
+
+@takes_minutes
+def test_the_guard_on_a_real_console(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "5", tests=("test_guard.py",), cache=cache, capsys=capsys)
 
 
 def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,8 +62,11 @@ def test_guests_run_where_their_placement_says_and_outlive_their_runner(run: Run
         check_what_others_may_do(seen)
         assert observer.report().looks > 50
         assert observer.violations == []
+    check_that_a_moved_thread_is_put_back(seen["wide"])
+    runner.kill()
+    runner.wait()
     check_that_a_moved_thread_is_found(seen["wide"])
-    check_that_orphans_can_be_stopped(runner)
+    check_that_orphans_can_be_stopped()
     assert hashlib.sha256(image.read_bytes()).hexdigest() == digest
 
 
@@ -96,16 +99,20 @@ def check_what_others_may_do(seen: dict[str, Any]) -> None:
     eventually(lambda: set(guests()) == {"wide", "bootsector"}, "the stopped guest is gone")
 
 
+def check_that_a_moved_thread_is_put_back(guest: dict[str, Any]) -> None:
+    os.sched_setaffinity(guest["pid"], {1, 2})
+    eventually(lambda: os.sched_getaffinity(guest["pid"]) == set(guest["emulator"]), "it is put back")
+
+
 def check_that_a_moved_thread_is_found(guest: dict[str, Any]) -> None:
+    """Where nobody runs the guest any more, nobody puts it back."""
     os.sched_setaffinity(guest["pid"], {1, 2})
     moved = command("audit", "pins")
     assert moved.code == 1
     assert "may run on 1-2" in moved.out
 
 
-def check_that_orphans_can_be_stopped(runner: subprocess.Popen[str]) -> None:
-    runner.kill()
-    runner.wait()
+def check_that_orphans_can_be_stopped() -> None:
     before = heartbeats("bootsector")
     eventually(lambda: heartbeats("bootsector") > before, "an orphan goes on")
     assert {guest["state"] for guest in guests().values()} == {"running"}
