@@ -176,14 +176,13 @@ class Engine:
 
     async def kill(self, name: str, how: str = "killed") -> None:
         """End a guest's process at once, without its help; one that waits to be restarted is not. `how` is for `ps`."""
-        life = self._lives.get(name)
-        if life is not None and life.state is State.BACKING_OFF:
-            self._upkeep.discard(name, life)
+        if self._upkeep.discard(name):
             return
         guest = self._known(name)
         with contextlib.suppress(HostError):  # as for an end
             await self._records.intend("kill", {"guest": name})
         if guest.over:
+            self._upkeep.discard(name)  # it has ended while that was written down
             return
         self._lives[name].killed(how)
         if guest.pid is not None:
@@ -293,9 +292,7 @@ class Engine:
         if life.state in (State.STARTING, State.FAILED, State.QUARANTINED):
             life.dismissed = True  # whatever comes of it now, it is not restarted
         await self._driver.rest(name)
-        if life.state is State.BACKING_OFF:
-            self._upkeep.discard(name, life)
-        elif self._scheduler.knows(name):
+        if not self._upkeep.discard(name) and self._scheduler.knows(name):
             await self._driver.ask(StopGuest(name))
 
     def _or_backing_off(self, name: str, outcome: Plan | Refusal) -> Plan | Refusal:

@@ -247,13 +247,19 @@ class Upkeep:
             life.launch_failed(f"{why}; not restarted: {error}")
             self._follow(name, life)
 
-    def discard(self, name: str, life: Life) -> None:
-        """Restart a guest no more that waits for that."""
+    def discard(self, name: str) -> bool:
+        """Have a guest that has ended in trouble not be restarted; False if there is none such."""
+        life, guest = self._driver.lives.get(name), self._driver.guests.get(name)
+        if life is not None and life.state is State.FAILED and guest is not None and guest.over:
+            life.killed()  # what follows is that it is given up
+            return True
+        if life is None or life.state is not State.BACKING_OFF:
+            return False
         life.happens(Event.DISCARDED)
-        guest = self._driver.guests.get(name)
         if guest is not None:
             guest.ended = f"{life.why}; stopped before it was restarted"
             self._driver.records.ended(guest.domain, guest.ended, "stopped")
+        return True
 
 
 def _limit(guest: RunningGuest) -> int:

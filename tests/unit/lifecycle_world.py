@@ -27,15 +27,22 @@ Act = Callable[[FakeHost], object]
 
 @dataclass
 class Diary:
-    """What the engine wants written down: names begun, and how each ended; `losses` are bytes of serial output."""
+    """What the engine wants written down: names begun, and how each ended; `losses` are bytes of serial output.
+
+    `meanwhile` happens while an intent is being written.
+    """
 
     begun: list[str] = field(default_factory=list)
     endings: list[tuple[str, str, str]] = field(default_factory=list)
     losses: dict[str, int] = field(default_factory=dict)
     told: list[Notice] = field(default_factory=list)
+    intents: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
-        pass
+        self.intents.append((kind, body))
+        if self.meanwhile is not None:
+            await self.meanwhile()
 
     def began(self, domain: Domain) -> None:
         self.begun.append(domain.spec.name)

@@ -210,6 +210,28 @@ def test_a_guest_to_be_kept_that_does_not_stand_still_is_quarantined() -> None:
     assert (scene.state(), scene.ended()) == (State.STOPPED, PANIC)
 
 
+@pytest.mark.parametrize("patience", [0.0, 0.5], ids=["it has failed", "it backs off"])
+def test_a_guest_that_ends_while_its_kill_is_written_down_is_not_restarted(patience: float) -> None:
+    """As one does that somebody else kills at the same moment."""
+
+    async def story(scene: Stage) -> None:
+        await scene.start(guest(on_crash=OnCrash.RESTART))
+
+        async def meanwhile() -> None:
+            scene.diary.meanwhile = None
+            crashes(scene.host)
+            while scene.state() is State.RUNNING:
+                await scene.rest()
+            await scene.rest(patience)
+
+        scene.diary.meanwhile = meanwhile
+        await scene.engine.kill("beat")
+        await scene.rest(5)
+
+    scene = play(stage(), story)
+    assert (scene.state(), scene.diary.begun) == (State.STOPPED, ["beat"])
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_guest_that_backs_off_can_be_ended(how: str) -> None:
     async def story(scene: Stage) -> None:

@@ -58,8 +58,8 @@ def check_clones(architecture: str) -> None:
     told = command("clone", template, "--name", names[0], "--name", names[1])
     assert told.code == 0, told.err
     assert "random numbers" in told.err, "nobody can tell a bare-metal guest, and that is said"
-    eventually(lambda: all(heartbeats(each) for each in names), f"clones of {template} beat")
-    assert {beats(each)[0] for each in names} <= {last, last + 1}, "the number that was being written, or the next"
+    eventually(lambda: all(beats(each) for each in names), f"clones of {template} beat")
+    assert {beats(each)[0] for each in names} <= {last, last + 1, last + 2}, "of a line that was begun the rest is lost"
     found = guests()
     assert len({found[each]["uuid"] for each in (name, *names)}) == 3
     audited = command("audit", "pins", "--json")
@@ -80,7 +80,7 @@ def check_the_warm_pool() -> None:
     (name,) = told["guests"]
     assert name in before
     assert guests()[name]["pid"] == before[name], "it was there already"
-    eventually(lambda: heartbeats(name) >= 1, "it beats")
+    eventually(lambda: len(beats(name)) >= 1, "it beats")
     assert beats(name)[0] > 1, "from where the template was"
     eventually(lambda: len(staged()) == 2, "the pool is filled again")
     assert command("kill", name).code == 0
@@ -104,9 +104,9 @@ def check_all_go_on_after_everything_was_killed(servers: Servers) -> None:
     for name in BEATS:
         restored = command("restore", f"saved-{name}")
         assert restored.code == 0, restored.err
-    eventually(lambda: all(heartbeats(name) >= 2 for name in BEATS), "all four beat again")
+    eventually(lambda: all(len(beats(name)) >= 2 for name in BEATS), "all four beat again")
     first = {name: beats(name)[0] for name in BEATS}
-    assert all(last[name] <= first[name] <= last[name] + 1 for name in BEATS), (last, first)
+    assert all(last[name] <= first[name] <= last[name] + 2 for name in BEATS), (last, first)
     says("saved, killed and restored: " + ", ".join(f"{name} {last[name]} -> {first[name]}" for name in BEATS))
     audited = command("audit", "pins", "--json")
     assert audited.code == 0, audited.out
