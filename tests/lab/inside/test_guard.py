@@ -201,12 +201,12 @@ def check_the_other_acts(shell: Shell, serve: Serve, tmp_path: Path) -> None:
 
 
 def over_the_api(method: str, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(API))
-    connection.request(method, path, body=b"{}")
-    response = connection.getresponse()
-    return response.status, response.read().decode()
+    with socket.socket(socket.AF_UNIX) as line, contextlib.closing(http.client.HTTPConnection("x")) as connection:
+        line.connect(str(API))
+        connection.sock = line
+        connection.request(method, path, body=b"{}")
+        with connection.getresponse() as response:
+            return response.status, response.read().decode()
 
 
 def test_a_scheduler_that_hangs_is_started_anew(guard: Guard, state: Path, tmp_path: Path) -> None:
