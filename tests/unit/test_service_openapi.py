@@ -84,7 +84,7 @@ def _is(value: object, kind: Any) -> bool:
 
 
 # What fails is one request, which the message names: to look for a shorter story costs a daemon for each try.
-@settings(deadline=None, max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(deadline=None, max_examples=15, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(requests(DESCRIPTION, NAMES, TEXTS), min_size=8, max_size=16), st.sampled_from([ALICE, ROOT]))
 def test_whatever_is_asked_is_answered(asked: list[Made], caller: Any) -> None:
     async def story() -> None:
