@@ -10,15 +10,12 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from tests.functional.program import PROGRAM
-from tests.unit.service_daemon import Daemon, daemon_on, definition
+from tests.unit.service_daemon import daemon_in_a_thread, definition
 
 MINUTE = timedelta(minutes=1)
 PATIENCE = 240.0  # seconds until something must have happened that a minute's beginning brings
@@ -33,29 +30,6 @@ exec cron -f
 """
 
 
-@contextmanager
-def serving(directory: Path) -> Iterator[tuple[Daemon, asyncio.AbstractEventLoop]]:
-    """Let a daemon serve in a thread of its own."""
-    ready, made = threading.Event(), []
-
-    async def serve() -> None:
-        async with daemon_on(directory) as daemon:
-            ended = asyncio.Event()
-            made.append((daemon, asyncio.get_running_loop(), ended))
-            ready.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(timeout=60)
-    daemon, loop, ended = made[0]
-    try:
-        yield daemon, loop
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join(timeout=60)
-
-
 def main(directory: Path) -> None:
     """Have a window opened and closed; everything is in this directory."""
     opens = (datetime.now() + timedelta(seconds=10)).replace(second=0, microsecond=0) + MINUTE
@@ -68,7 +42,7 @@ def main(directory: Path) -> None:
         f'[[window]]\nname = "batch"\ncron = "{opens.minute} {opens.hour} * * *"\nduration = "1 min"\n'
         '[[window.set.guest]]\ndefinition = "batch.toml"\n'
     )
-    with serving(directory) as (daemon, loop):
+    with daemon_in_a_thread(directory) as (daemon, loop):
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),

@@ -14,6 +14,15 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
+def folders_in(directory: Path) -> dict[str, str]:
+    """Return the variables that have a scheduler keep everything in this directory."""
+    return {
+        "ORCHESTRATOR_RUNTIME_DIR": str(directory / "run"),
+        "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
+        "XDG_CACHE_HOME": str(directory / "cache"),
+    }
+
+
 class Mortals:
     """Schedulers that are killed, see `mortal`; `within` is a command that runs the one that is given to it."""
 

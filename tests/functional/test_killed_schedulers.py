@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.mortals import Mortals
+from tests.functional.mortals import Mortals, folders_in
 
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = [str(ROOT / f"domains/heartbeat-{architecture}.toml") for architecture in ("i386", "aarch64", "armv7l")]
@@ -56,11 +56,7 @@ def mortals(directory: Path) -> Iterator[Mortals]:
     """Schedulers of six guests, which a first one has left."""
     policy = directory / "policy.toml"
     policy.write_text(POLICY)
-    folders = {
-        "ORCHESTRATOR_RUNTIME_DIR": str(directory / "run"),
-        "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
-        "XDG_CACHE_HOME": str(directory / "cache"),
-    }
+    folders = folders_in(directory)
     made = Mortals(policy, folders)
     try:
         first = made.begin(*DEFINITIONS)

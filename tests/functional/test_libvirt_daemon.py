@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.mortals import ROOT, Mortals
+from tests.functional.mortals import ROOT, Mortals, folders_in
 from tests.functional.test_killed_schedulers import computing, emulators
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has the system's libvirt, and can hide its files")
@@ -109,11 +109,7 @@ def stage() -> Iterator[Stage]:
     directory.chmod(0o711)
     policy = directory / "policy.toml"
     policy.write_text(POLICY)
-    folders = {
-        "ORCHESTRATOR_RUNTIME_DIR": str(directory / "run"),
-        "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
-        "XDG_CACHE_HOME": str(directory / "cache"),
-    }
+    folders = folders_in(directory)
     made = Mortals(policy, folders, within=("unshare", "--mount", "sh", "-c", WITHIN, "sh"))
     daemons = Daemons(made.pid)
     try:

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.cron_side import serving
 from tests.functional.program import PROGRAM
-from tests.unit.service_daemon import Daemon, definition
+from tests.unit.service_daemon import Daemon, daemon_in_a_thread, definition
 
 PATIENCE = 90.0  # seconds until something must be on the screen
 
@@ -74,7 +73,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_it_is_sorted_filtered_resized_and_outlives_guests_and_daemon(terminal: Terminal, tmp_path: Path) -> None:
     with ExitStack() as first:
-        daemon, loop = first.enter_context(serving(tmp_path))
+        daemon, loop = first.enter_context(daemon_in_a_thread(tmp_path))
 
         def have(act: Coroutine[Any, Any, Any]) -> None:
             asyncio.run_coroutine_threadsafe(act, loop).result(timeout=60)
@@ -125,7 +124,7 @@ def test_it_is_sorted_filtered_resized_and_outlives_guests_and_daemon(terminal: 
         terminal.wait_for(r"^> job ")
     terminal.wait_for(r"OLD: the daemon does not answer")
     assert terminal.guests() == ["beat", "job", "web"], "what was seen last stays"
-    with serving(tmp_path) as (again, loop):
+    with daemon_in_a_thread(tmp_path) as (again, loop):
         asyncio.run_coroutine_threadsafe(again.start(definition("new")), loop).result(timeout=60)
         shown = terminal.wait_for(r"^> new ")
         assert "OLD" not in shown[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,29 @@ class SlowEngine(Engine):
         self.gate = asyncio.Event()
         await self.gate.wait()
         await super().start(guests)
+
+
+@contextlib.contextmanager
+def daemon_in_a_thread(directory: Path) -> Iterator[tuple[Daemon, asyncio.AbstractEventLoop]]:
+    """Let a daemon serve in a thread of its own, and give it with the loop that it is on."""
+    ready, made = threading.Event(), []
+
+    async def serve() -> None:
+        async with daemon_on(directory) as daemon:
+            ended = asyncio.Event()
+            made.append((daemon, asyncio.get_running_loop(), ended))
+            ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(timeout=60)
+    daemon, loop, ended = made[0]
+    try:
+        yield daemon, loop
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(timeout=60)
 
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import main
-from tests.unit.service_daemon import Daemon, daemon_on, definition
+from tests.unit.service_daemon import Daemon, daemon_in_a_thread, definition
 
 
 @dataclass
@@ -55,22 +54,8 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    ready, made = threading.Event(), []
-
-    async def serve() -> None:
-        async with daemon_on(tmp_path) as daemon:
-            ended = asyncio.Event()
-            made.append((daemon, asyncio.get_running_loop(), ended))
-            ready.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(timeout=60)
-    daemon, loop, ended = made[0]
-    yield Terminal(daemon, tmp_path, loop)
-    loop.call_soon_threadsafe(ended.set)
-    thread.join(timeout=60)
+    with daemon_in_a_thread(tmp_path) as (daemon, loop):
+        yield Terminal(daemon, tmp_path, loop)
 
 
 def test_a_guest_lives_through_all_its_commands(terminal: Terminal) -> None:
