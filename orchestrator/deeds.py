@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.lifecycle import Event
 from orchestrator.core.model import Mode
 from orchestrator.core.orders import Freeze, Kill, Order

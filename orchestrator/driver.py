@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import Event
 from orchestrator.core.orders import Happening, Notice, Order

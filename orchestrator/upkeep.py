@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import NoReturn
 from zlib import crc32
 
+from orchestrator.core.acts import Phase
 from orchestrator.core.durations import about
-from orchestrator.core.handover import Phase
 from orchestrator.core.life import Life
 from orchestrator.core.lifecycle import Event, State
 from orchestrator.core.orders import Happening, Notice

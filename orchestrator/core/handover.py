@@ -26,8 +26,6 @@ from orchestrator.core.acts import Continue, Halt, Phase
 from orchestrator.core.locks import Hold, Locks, LockState
 from orchestrator.errors import UsageError
 
-__all__ = ["Continue", "Halt", "Handovers", "Phase"]
-
 
 @dataclass(slots=True)
 class _Seat:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from orchestrator.core.handover import Phase
+from orchestrator.core.acts import Phase
 from orchestrator.core.snapshot import Standing
 from orchestrator.errors import ImpossibleTransitionError
 

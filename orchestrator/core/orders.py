@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.steps import End, Launch, Reseat
 
 

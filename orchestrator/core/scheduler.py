@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.core.account import Account, Moment
+from orchestrator.core.acts import Continue, Halt, Phase
 from orchestrator.core.books import Books
 from orchestrator.core.explain import Explanation, Timetable, explain
 from orchestrator.core.foresight import foresee
-from orchestrator.core.handover import Continue, Halt, Phase
 from orchestrator.core.locks import LockState
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.core.handover import Continue, Halt, Handovers
+from orchestrator.core.acts import Continue, Halt
+from orchestrator.core.handover import Handovers
 from orchestrator.core.locks import Locks
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.policy import RotationPolicy

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from orchestrator.core.acts import Phase
 from orchestrator.core.books import Books
-from orchestrator.core.handover import Phase
 from orchestrator.core.orders import Happening, Notice, Order
 from orchestrator.core.plan import Plan, aftermath, entry
 from orchestrator.core.requests import MoveGuest, PauseGuest, ResizeGuest, ResumeGuest, StartGuest, StopGuest

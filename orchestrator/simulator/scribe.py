@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.core.handover import Continue
+from orchestrator.core.acts import Continue
 from orchestrator.core.model import Mode
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.placement import Refusal

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from random import Random
 
 from orchestrator.core.account import Moment
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.durations import Duration, Spread
-from orchestrator.core.handover import Continue, Halt
 from orchestrator.core.orders import Freeze, Happening, Kill, Order
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import StartGuest, StopGuest

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 from orchestrator.core.account import Account, Moment
-from orchestrator.core.handover import Continue
+from orchestrator.core.acts import Continue
 from orchestrator.core.orders import Happening
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import Plan, StartGuest, StopGuest

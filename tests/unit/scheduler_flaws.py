@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.core.handover import Continue, Halt, Handovers
+from orchestrator.core.acts import Continue, Halt
+from orchestrator.core.handover import Handovers
 from orchestrator.core.locks import Busy, Hold, Locks
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import MoveGuest, Plan, Request

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import cycle
 
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.discovery import discover
 from orchestrator.core.durations import Duration
-from orchestrator.core.handover import Continue, Halt
 from orchestrator.core.model import MIB, Architecture, GuestSpec, Mode, PayloadBoot
 from orchestrator.core.orders import Freeze, Happening, Kill, Notice, Order
 from orchestrator.core.placement import Refusal

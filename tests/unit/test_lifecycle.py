@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.handover import Phase
+from orchestrator.core.acts import Phase
 from orchestrator.core.lifecycle import HAS_TURNS, TABLE, TROUBLE, Event, State, after, diagram, state_of
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.plan import PauseGuest, Plan, Request, ResumeGuest, StartGuest, StopGuest

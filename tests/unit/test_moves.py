@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.model import EmulatorThreads, NumaWish, SmtWish
 from orchestrator.core.orders import Happening
 from orchestrator.core.placement import Refusal

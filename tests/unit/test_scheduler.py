@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.handover import Continue, Halt
+from orchestrator.core.acts import Continue, Halt
 from orchestrator.core.orders import Freeze, Happening, Kill
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import PauseGuest, Plan, ResumeGuest, StartGuest, StopGuest

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.handover import Continue, Phase
+from orchestrator.core.acts import Continue, Phase
 from orchestrator.core.orders import Happening
 from orchestrator.core.placement import Refusal
 from orchestrator.core.plan import PauseGuest, Plan, StartGuest, StopGuest
