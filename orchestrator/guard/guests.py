@@ -18,6 +18,9 @@ from pathlib import Path
 
 from orchestrator.core.cpulist import format_cpulist
 
+_ALL = Path("/sys/fs/cgroup/cpu/cgroup.procs")
+"""The first group of the controller `cpu` on v1 of cgroups."""
+
 _YOUNG = 60.0
 """Seconds for which a process is looked at again and again: it may still become a QEMU."""
 
@@ -108,6 +111,8 @@ class Guests:
 
     def chosen(self, names: Collection[str], user: str) -> list[Guest]:
         """Return those of these names, or of this user; who is not known yet is looked for."""
+        if user:
+            self.look()  # he may have others that are known
         chosen = self._chosen(names, user)
         if {guest.name for guest in chosen} != set(names) or (user and not chosen):
             self.look(all_anew=True)
@@ -117,6 +122,7 @@ class Guests:
     def on(self, cores: Iterable[int]) -> list[Guest]:
         """Return those of which a thread may run on one of these cores."""
         wanted = frozenset(cores)
+        self.look()
         return [guest for guest in self.all() if cores_of(guest.pid) & wanted]
 
     def _chosen(self, names: Collection[str], user: str) -> list[Guest]:
@@ -168,11 +174,21 @@ def hurry(guests: Iterable[Guest]) -> None:
 
     Who has not been killed must not be hurried: nothing would be before it.
     """
-    most = os.sched_param(os.sched_get_priority_max(os.SCHED_FIFO))
     for guest in guests:
         for tid in () if has_ended(guest.handle) else _threads(guest.pid):
             with contextlib.suppress(OSError):
-                os.sched_setscheduler(tid, os.SCHED_FIFO, most)
+                _go_first(tid)
+
+
+def _go_first(tid: int) -> None:
+    most = os.sched_param(os.sched_get_priority_max(os.SCHED_FIFO))
+    try:
+        os.sched_setscheduler(tid, os.SCHED_FIFO, most)
+    except PermissionError:
+        # A kernel with CONFIG_RT_GROUP_SCHED gives libvirt's groups no real-time runtime; on v1 of cgroups who leaves
+        # them keeps his cores, which are another hierarchy's affair.
+        _ALL.write_text(str(tid))
+        os.sched_setscheduler(tid, os.SCHED_FIFO, most)
 
 
 def wait_for_end(guests: Sequence[Guest], seconds: float) -> list[Guest]:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from lxml import etree
@@ -27,6 +28,9 @@ namespaces = []
 cgroup_controllers = []
 seccomp_sandbox = 1
 """
+
+SYSTEM_STATUS = Path("/run/libvirt/qemu")
+"""Where the system's libvirt keeps its status files, which are of the same kind."""
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
@@ -65,14 +69,22 @@ def holder(root: Path) -> int | None:
 
 def domains(root: Path) -> list[LiveDomain]:
     """Return the domains of ours from libvirt's status files, by name; `pid` is None where that process has gone."""
-    found = (_domain(path) for path in sorted((root / "run" / "qemu").glob("*.xml")))
+    found = (_domain(path) for path in sorted(status_folder(root).glob("*.xml")))
     return [domain for domain in found if domain is not None]
 
 
-def owner_of(root: Path, name: str, uuid: str) -> str:
-    """Return whose guest this is, as libvirt's status file has it; empty if that does not say."""
-    found = None if "/" in name else _domain(root / "run" / "qemu" / f"{name}.xml")
-    return found.metadata.owner if found is not None and found.uuid == uuid else ""
+def status_folder(root: Path) -> Path:
+    """Return where the embedded driver of this root keeps its status files."""
+    return root / "run" / "qemu"
+
+
+def owner_of(folders: Iterable[Path], name: str, uuid: str) -> str:
+    """Return whose guest this is, as libvirt's status file in one of these folders has it; empty if none says so."""
+    for folder in () if "/" in name else folders:
+        found = _domain(folder / f"{name}.xml")
+        if found is not None and found.uuid == uuid:
+            return found.metadata.owner
+    return ""
 
 
 def _domain(path: Path) -> LiveDomain | None:

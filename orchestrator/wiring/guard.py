@@ -97,7 +97,8 @@ class _Guard:
         book, root = GuardBook(path), embedded_root()
         book.news()
         alone = str(root.parent) if os.environ.get("ORCHESTRATOR_RUNTIME_DIR") else ""  # with what is in it
-        guests = Guests(OUR_MONITOR, lambda name, uuid: embed.owner_of(root, name, uuid), below=alone)
+        folders = embed.status_folder(root), embed.SYSTEM_STATUS  # under whichever libvirt a guest runs
+        guests = Guests(OUR_MONITOR, lambda name, uuid: embed.owner_of(folders, name, uuid), below=alone)
         reserved = reserved_cores(policy_file)
         around = Surroundings(
             wall=time.time_ns,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.xml.metadata import NAMESPACE
-from orchestrator.host.embed import domains, holder, prepare_root
+from orchestrator.host.embed import domains, holder, owner_of, prepare_root, status_folder
 
 UUID = "11111111-1111-4111-8111-111111111111"
 
@@ -129,3 +129,13 @@ def test_a_prepared_root_has_its_configuration_and_shares_the_cache(tmp_path: Pa
     assert (root / "cache").readlink() == cache
     assert list(cache.iterdir()) == []
     assert (root / "log").is_dir()
+
+
+def test_whose_a_guest_is_is_found_in_whichever_folder_has_its_status(tmp_path: Path) -> None:
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    write(others, "web", status("web", 1))
+    write(ours, "web", status("web", 1, uuid="22222222-2222-4222-8222-222222222222"))
+    folders = status_folder(ours), status_folder(others)
+    assert owner_of(folders, "web", UUID) == "alice"
+    assert owner_of(folders[:1], "web", UUID) == "", "that is another guest of this name"
+    assert owner_of(folders, "db", UUID) == owner_of(folders, "../qemu/web", UUID) == ""

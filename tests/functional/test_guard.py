@@ -7,9 +7,7 @@ makes of what the guard has done is in tests/unit/test_heeding.py.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,13 +18,14 @@ from typing import Any
 import pytest
 
 from orchestrator.wiring import journals
-from tests.at_console import Guard, Killer, Shell, answer, asking, at, bare, check_who_is_obeyed, full, spinning
+from tests.at_console import ORCHESTRATOR, Guard, Killer, Shell, answer, asking, at, bare
+from tests.from_elsewhere import Way, check_who_is_obeyed, real_ways
+from tests.troubles import full, no_forks, spinning, stopped
 
 CONSOLES = ("/dev/tty11", "/dev/tty12")
 BEATS = "import sys, time\nfrom pathlib import Path\nfrom orchestrator.host.heartbeat import Heart\n" + (
     "heart = Heart(Path(sys.argv[1]))\nwhile True:\n    heart.beat()\n    time.sleep(0.1)\n"
 )
-FORKS = "import os, sys\nsys.stdin.readline()\ntry: os.fork()\nexcept OSError as error: print(error.errno)\n"
 NAMES = "plain", "stopped", "full", "spinning", "no-forks", "all-at-once"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a console")
@@ -69,9 +68,23 @@ def console_answer(runtime: Path) -> dict[str, Any]:
         pytest.skip(f"there is no {CONSOLES[1]} here: {str(error)[-200:]}")
 
 
-def test_nobody_is_obeyed_but_at_a_console(guard: Guard, runtime: Path, disk: Path, tmp_path: Path) -> None:
+def test_nobody_is_obeyed_but_at_a_console(
+    guard: Guard, runtime: Path, disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert guard.process.poll() is None
-    check_who_is_obeyed(runtime, disk, CONSOLES[1], tmp_path)
+    folders = [f"ORCHESTRATOR_RUNTIME_DIR={runtime}", f"ORCHESTRATOR_STATE_DIR={disk}"]
+    program = ["env", *folders, ORCHESTRATOR, "admin", "kill", "nobody", "--reason", "a try", "--json"]
+    tried: list[str] = []
+
+    @contextlib.contextmanager
+    def through(mine: list[str]) -> Iterator[list[Way]]:
+        with real_ways(mine, CONSOLES[1], tmp_path) as ways:
+            tried.extend(way.who for way in ways)
+            yield ways
+
+    check_who_is_obeyed(runtime, disk, CONSOLES[1], tmp_path, through, program)
+    with capsys.disabled():
+        sys.stdout.write(f"\nrefused and recorded, through real programs: {'; '.join(tried)}\n")
 
 
 @contextlib.contextmanager
@@ -82,52 +95,6 @@ def beating(runtime: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-
-
-@contextlib.contextmanager
-def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
-
-@contextlib.contextmanager
-def no_forks(*pids: int) -> Iterator[None]:
-    """Let no process or thread be made by these processes, which is seen by one more that tries."""
-    root = Path("/sys/fs/cgroup")
-    legacy = root / "pids"
-    group = (legacy if legacy.is_dir() else root) / f"orchestrator-guard-{os.getpid()}"
-    group.mkdir()
-    if not (group / "pids.max").exists():
-        group.rmdir()
-        pytest.skip("no pids controller here, by which forks can be forbidden")
-    tries = subprocess.Popen(
-        [sys.executable, "-S", "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    members = (*pids, tries.pid)
-    before = {pid: own_group(pid, legacy=legacy.is_dir()) for pid in members}
-    try:
-        for pid in members:
-            (group / "cgroup.procs").write_text(str(pid))
-        (group / "pids.max").write_text((group / "pids.current").read_text())
-        assert tries.communicate("\n", 60)[0].strip() == str(errno.EAGAIN)
-        (group / "pids.max").write_text((group / "pids.current").read_text())
-        yield
-    finally:
-        (group / "pids.max").write_text("max")
-        for pid in pids:
-            (group.parent / before[pid] / "cgroup.procs").write_text(str(pid))
-        group.rmdir()
-
-
-def own_group(pid: int, *, legacy: bool) -> str:
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        if ("pids" in controllers.split(",")) if legacy else number == "0":
-            return path.lstrip("/")
-    pytest.skip("no pids controller here, by which forks can be forbidden")
 
 
 def test_a_guest_is_ended_whatever_goes_wrong_one_by_one_and_together(
@@ -141,7 +108,7 @@ def test_a_guest_is_ended_whatever_goes_wrong_one_by_one_and_together(
             guard.tells(f"(process {scheduler.pid}) is there")
             kill = Killer(shell, disk, processes)
             kill("plain")
-            with stopped(scheduler):
+            with stopped(scheduler.pid):
                 guard.tells(f"(process {scheduler.pid}) hangs: no heartbeat for ")
                 kill("stopped")
             guard.tells("goes on, after ")
@@ -151,7 +118,7 @@ def test_a_guest_is_ended_whatever_goes_wrong_one_by_one_and_together(
                 kill("spinning")
             with no_forks(guard.process.pid, shell.pid):
                 kill("no-forks")
-            with stopped(scheduler), full(disk), no_forks(guard.process.pid, shell.pid), spinning([core]):
+            with stopped(scheduler.pid), full(disk), no_forks(guard.process.pid, shell.pid), spinning([core]):
                 kill("all-at-once")
         (report,) = journals.verify_own()
         assert (report.name, report.is_whole, report.kept > 0) == ("guard", True, True)

@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.wiring import journals
-from tests.at_console import Guard, Killer, Shell, bare, check_who_is_obeyed, full, records, spinning
+from tests.at_console import Guard, Killer, Shell, bare, records
+from tests.from_elsewhere import check_who_is_obeyed
 from tests.lab.inside.looking import ORCHESTRATOR, ROOT, ask, command, eventually, guests, says
 from tests.lab.inside.servers import SOCKET as API
 from tests.lab.inside.servers import Serve, Servers
+from tests.troubles import full, spinning, stopped
 
 POOL = (2, 3, 4)
 RUNTIME = Path("/run/orchestrator")
@@ -63,16 +65,6 @@ def test_nobody_is_obeyed_but_at_a_console(guard: Guard, state: Path, tmp_path: 
 
 
 # What goes wrong meanwhile.
-
-
-@contextlib.contextmanager
-def stopped(serve: Serve) -> Iterator[None]:
-    """Stop the scheduler, and libvirt's driver, which is a part of it."""
-    serve.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        serve.process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -121,7 +113,7 @@ def test_a_guest_is_ended_whatever_else_goes_wrong(guard: Guard, state: Path, tm
         kill("plain")
         is_over(serve, "plain")
         noticed = check_one_by_one(guard, serve, state, kill)
-        with stopped(serve), full(state), forever(), spinning(POOL), no_forks():
+        with stopped(serve.process.pid), full(state), forever(), spinning(POOL), no_forks():
             kill("all-at-once")
         is_over(serve, "all-at-once")
         says(
@@ -149,7 +141,7 @@ def is_over(serve: Serve, name: str) -> None:
 
 
 def check_one_by_one(guard: Guard, serve: Serve, state: Path, kill: Killer) -> float:
-    with stopped(serve):
+    with stopped(serve.process.pid):
         began, lines = time.monotonic(), len(guard.lines())
         guard.tells("hangs: no heartbeat for ", max(0, lines - 1))
         noticed = time.monotonic() - began
