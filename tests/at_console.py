@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.core.emergency import LATE
 from orchestrator.core.xml.monitor import OUR_MONITOR
 
 _PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
@@ -47,9 +48,17 @@ ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 PATIENCE = 300.0
 
 
-def records(state: Path) -> list[dict[str, Any]]:
-    """Return the records of the guard's journal."""
-    return [json.loads(line) for line in (state / "guard.jsonl").read_bytes().splitlines()]
+def records(state: Path, more_than: int = -1) -> list[dict[str, Any]]:
+    """Return the records of the guard's journal when it has more than so many, but not what it says of slow disks."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        lines = (state / "guard.jsonl").read_bytes().splitlines(keepends=True)
+        found = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        acts = [record for record in found if record["kind"] != LATE]
+        if len(acts) > more_than:
+            return acts
+        assert time.monotonic() < until, found
+        time.sleep(0.02)
 
 
 def asking(runtime: Path, request: dict[str, Any]) -> list[str]:
@@ -181,7 +190,7 @@ class Killer:
         assert reply["code"] == 0, reply
         assert "ended; cores " in reply["lines"][0]
         self.took[name] = reply["took_ns"] / 1e6
-        (record,) = records(self._state)[before:]
+        (record,) = records(self._state, more_than=before)[before:]
         assert (record["kind"], record["body"]["reason"]) == ("kill", name)
         assert record["body"]["guests"][0]["name"] == name
         if name in self._processes:

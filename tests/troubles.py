@@ -31,6 +31,16 @@ def full(state: Path) -> Iterator[None]:
 
 
 @contextmanager
+def frozen(disk: Path) -> Iterator[None]:
+    """Have the file system that is mounted here answer to no write."""
+    subprocess.run(["fsfreeze", "--freeze", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(disk)], check=True)
+
+
+@contextmanager
 def spinning(cores: Iterable[int]) -> Iterator[None]:
     """Have these cores spin at SCHED_FIFO."""
     spinners = []

@@ -42,6 +42,9 @@ LOOKS = frozenset((Act.STATUS, Act.JOURNAL))
 REFUSED = "refused"
 """The kind of the record of a try that was refused."""
 
+LATE = "late"
+"""The kind of a record that says of others before it that they were not on the disk yet as their acts were done."""
+
 _ON_GUESTS = frozenset((Act.KILL, Act.FREEZE, Act.THAW))
 
 

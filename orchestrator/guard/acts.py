@@ -1,4 +1,4 @@
-"""What the guard does: each emergency act is durable in its journal, then done, then waited for."""
+"""What the guard does: each emergency act is written down, then done, then waited for."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from orchestrator.core.consoles import why_not_local
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.emergency import REFUSED, Act, Reply, Request, Standing
-from orchestrator.core.journal import Record
 from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.guard.callers import Caller
 from orchestrator.guard.guests import Guest, Guests, cores_of, hurry, send, stands_still, wait_for_end
-from orchestrator.ports import Journal
+from orchestrator.guard.ledger import Ledger, Written
 
 NANOSECONDS = 1_000_000_000
 
 _END_LIMIT = 5.0
 """Seconds that a killed process has to be gone; the kernel may have to free much memory."""
 
-_STILL_LIMIT = 0.05
+_STILL_LIMIT = 1.0
+"""Seconds that stopped threads have to be seen so; each has to run for a moment to stop."""
 
 _TRIES, _TRIES_PER_SECOND = 20.0, 1.0
 """So many refused tries are recorded at once, and so many more each second; more are counted."""
@@ -31,26 +31,24 @@ _TRIES, _TRIES_PER_SECOND = 20.0, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the guard has of the world. `wall` is nanoseconds since 1970; `recorded` is told of each new record.
+    """What the guard has of the world. `wall` is nanoseconds since 1970.
 
     `consoles` are those that the policy names, `reserved` the cores that no guest may have, `heart` says how the
-    scheduler is, `tail` returns the last records of the journal.
+    scheduler is.
     """
 
     wall: Callable[[], int]
-    recorded: Callable[[Record], None]
     consoles: Callable[[], Sequence[str]]
     reserved: frozenset[int]
     heart: Callable[[], str]
-    tail: Callable[[int], Sequence[Record]]
 
 
 class Acts:
     """Obeys whoever stands at a console of this machine, and nobody else. `standing` is what held before."""
 
-    def __init__(self, journal: Journal, guests: Guests, standing: Standing, around: Surroundings) -> None:
+    def __init__(self, ledger: Ledger, guests: Guests, standing: Standing, around: Surroundings) -> None:
         self.standing = standing
-        self._journal = journal
+        self._ledger = ledger
         self._guests = guests
         self._around = around
         self._writing = threading.Lock()
@@ -86,19 +84,18 @@ class Acts:
         if self._unrecorded:
             body["unrecorded_before"] = self._unrecorded
         try:
-            self.record(REFUSED, body)
+            self.record(REFUSED, body, urgent=False)
         except HostError as error:
             return Reply(3, (line, str(error)))
         self._unrecorded = 0
         return Reply(3, (line,))
 
-    def record(self, kind: str, body: Mapping[str, Any]) -> Record:
-        """Return when this is durable in the journal, and holds. HostError if it cannot be: then do nothing."""
+    def record(self, kind: str, body: Mapping[str, Any], *, urgent: bool = True) -> Written:
+        """Return when this is written down, and holds. HostError if it cannot be: then do nothing."""
         with self._writing:
-            record = self._journal.append(kind, body, self._around.wall())
-            self.standing = self.standing.after(record)
-        self._around.recorded(record)
-        return record
+            written = self._ledger.write(kind, body, urgent=urgent)
+            self.standing = self.standing.after(written.record)
+            return written
 
     def _done(self, caller: Caller, request: Request) -> Reply:
         match request.act:
@@ -115,8 +112,8 @@ class Acts:
                         2, (f"reclaim: cores {format_cpulist(reserved)} are no guest's; name cores of the pool",)
                     )
                 return self._on_guests(caller, request, self._guests.on(request.cores))
-        self._recorded(caller, request, ())
-        return Reply(0, (self._told(request),))
+        written = self._recorded(caller, request, ())
+        return _noting(written, Reply(0, (self._told(request),)))
 
     def _on_guests(self, caller: Caller, request: Request, guests: Sequence[Guest]) -> Reply:
         missing = sorted(set(request.guests) - {guest.name for guest in guests})
@@ -126,10 +123,11 @@ class Acts:
             whose = f"of {request.user}" if request.user else f"on cores {format_cpulist(request.cores)}"
             return Reply(0, (f"{request.act}: there is no guest {whose}",), {"guests": []})
         cores = {guest.uuid: cores_of(guest.pid) for guest in guests}
-        self._recorded(caller, request, guests)
+        written = self._recorded(caller, request, guests)
         left = self._act(request.act, guests)
         lines = [self._about(request.act, guest, cores[guest.uuid], guest in left) for guest in guests]
-        return Reply(1 if left else 0, tuple(lines), {"guests": [guest.name for guest in guests]})
+        reply = Reply(1 if left else 0, tuple(lines), {"guests": [guest.name for guest in guests]})
+        return _noting(written, reply)
 
     def _act(self, act: Act, guests: Sequence[Guest]) -> list[Guest]:
         """Signal all of them; return those of which it cannot be seen that they obeyed."""
@@ -157,7 +155,7 @@ class Acts:
             return f"{who}: goes on"
         return f"{who}: ended; cores {where} are free"
 
-    def _recorded(self, caller: Caller, request: Request, guests: Sequence[Guest]) -> None:
+    def _recorded(self, caller: Caller, request: Request, guests: Sequence[Guest]) -> Written:
         body: dict[str, Any] = {"reason": request.reason, "by": caller.described()}
         if guests:
             body["guests"] = [guest.described() for guest in guests]
@@ -167,7 +165,7 @@ class Acts:
             body["cores"] = format_cpulist(request.cores)
         if request.act is Act.BAN:
             body["until"] = None if request.seconds is None else self._around.wall() + request.seconds * NANOSECONDS
-        self.record(request.act, body)
+        return self.record(request.act, body)
 
     def _told(self, request: Request) -> str:
         match request.act:
@@ -196,15 +194,16 @@ class Acts:
         lines += [f"banned: {user}: {reason}" for user, reason in sorted(bans.items())]
         if standing.lockdown is not None:
             lines.append(f"lockdown: {standing.lockdown}")
-        head = self._journal.head
+        head, owed, trouble = self._ledger.head, self._ledger.owed, self._ledger.trouble
         lines.append(f"journal: {head.seq} records, the last one's hash is {head.hash}")
-        data = {"guests": rows, "bans": bans, "lockdown": standing.lockdown, "head": list(head)}
-        return Reply(0, tuple(lines), data | {"scheduler": self._around.heart()})
+        lines += [f"journal: {owed} of them are not on the disk yet"] if owed else []
+        lines += [f"journal: {trouble}"] if trouble else []
+        data = {"guests": rows, "bans": bans, "lockdown": standing.lockdown, "head": list(head), "owed": owed}
+        return Reply(0, tuple(lines), {**data, "trouble": trouble, "scheduler": self._around.heart()})
 
     def _tail(self, last: int) -> Reply:
-        records = self._around.tail(max(1, min(last, 200)))
         lines, data = [], []
-        for record in records:
+        for record in list(self._ledger.recent)[-max(1, last) :]:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.at // NANOSECONDS))
             body = record.body
             what = ", ".join(each["name"] for each in body.get("guests", ())) or body.get("user", "")
@@ -214,3 +213,11 @@ class Acts:
             )
             data.append({"seq": record.seq, "at": record.at, "kind": record.kind, "body": dict(body)})
         return Reply(0, tuple(lines), {"records": data})
+
+
+def _noting(written: Written, reply: Reply) -> Reply:
+    """Return a reply that also says if what was done stands on no disk yet."""
+    if not written.late:
+        return reply
+    line = f"note: record {written.record.seq} is not on the disk yet: {written.late}; it is in the reserve in memory"
+    return Reply(reply.code, (*reply.lines, line), {**reply.data, "late": written.late})

@@ -35,9 +35,10 @@ def guard_book() -> GuardBook:
     """Return the guard's journal, as it grows."""
     from orchestrator.host.guard_book import GuardBook
     from orchestrator.host.places import state_directory
+    from orchestrator.wiring.guard import reserve_file
     from orchestrator.wiring.journals import GUARD
 
-    return GuardBook(state_directory(os.environ) / f"{GUARD}.jsonl")
+    return GuardBook(state_directory(os.environ) / f"{GUARD}.jsonl", reserve_file())
 
 
 def heart() -> Heart:

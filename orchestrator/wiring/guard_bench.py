@@ -88,20 +88,31 @@ def _parts(folder: Path) -> Iterator[tuple[Acts, Guests, list[int]]]:
     from orchestrator.core.xml.monitor import OUR_MONITOR
     from orchestrator.guard.acts import Acts, Surroundings
     from orchestrator.guard.guests import Guests
+    from orchestrator.guard.ledger import Ledger
+    from orchestrator.host import realtime
     from orchestrator.host.journal_file import JournalFile
+    from orchestrator.host.reserve_file import ReserveFile
 
     recorded: list[int] = []
-    with contextlib.closing(JournalFile(folder / "guard.jsonl", reserve=1 << 20)) as journal:
+    with (
+        contextlib.closing(JournalFile(folder / "guard.jsonl", reserve=1 << 20)) as journal,
+        contextlib.closing(ReserveFile(folder / "in-memory", 1 << 20)) as in_memory,
+    ):
         guests = Guests(OUR_MONITOR, lambda _name, _uuid: "bench", below=str(folder))
-        around = Surroundings(
-            wall=time.time_ns,
-            recorded=lambda _: recorded.append(time.monotonic_ns()),
-            consoles=tuple,
-            reserved=frozenset(),
-            heart=str,
-            tail=lambda _: (),
-        )
-        yield Acts(journal, guests, Standing(), around), guests, recorded
+        ledger = Ledger(journal, in_memory, time.time_ns, told=lambda _: recorded.append(time.monotonic_ns()))
+        around = Surroundings(wall=time.time_ns, consoles=tuple, reserved=frozenset(), heart=str)
+
+        def write() -> None:
+            realtime.this_thread_first(SCHEDULER_CORE, realtime.GUARD_PRIORITY)
+            ledger.run()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            yield Acts(ledger, guests, Standing(), around), guests, recorded
+        finally:
+            ledger.stop()
+            writer.join()
 
 
 def _kill(parts: tuple[Acts, Guests, list[int]], name: str, folder: Path) -> tuple[float, float]:

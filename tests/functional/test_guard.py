@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,9 @@ from typing import Any
 import pytest
 
 from orchestrator.wiring import journals
-from tests.at_console import ORCHESTRATOR, Guard, Killer, Shell, answer, asking, at, bare
+from tests.at_console import ORCHESTRATOR, Guard, Killer, Shell, answer, asking, at, bare, records
 from tests.from_elsewhere import Way, check_who_is_obeyed, real_ways
-from tests.troubles import full, no_forks, spinning, stopped
+from tests.troubles import frozen, full, no_forks, spinning, stopped
 
 CONSOLES = ("/dev/tty11", "/dev/tty12")
 BEATS = "import sys, time\nfrom pathlib import Path\nfrom orchestrator.host.heartbeat import Heart\n" + (
@@ -130,3 +131,54 @@ def test_a_guest_is_ended_whatever_goes_wrong_one_by_one_and_together(
     with capsys.disabled():
         took = ", ".join(f"{what} {milliseconds:.1f}" for what, milliseconds in kill.took.items())
         sys.stdout.write(f"\nfigure: guard: from the request to the guest's end, ms: {took}\n")
+
+
+@pytest.fixture
+def real_disk(tmp_path: Path) -> Iterator[Path]:
+    """A state folder on a file system of its own, which can be frozen."""
+    image, folder = tmp_path / "image", tmp_path / "real-disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(image)], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr!r}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_guest_is_ended_while_the_disk_hangs_and_the_journal_has_it_afterwards(
+    real_disk: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_STATE_DIR", str(real_disk))
+    guard = Guard(tmp_path / "frozen.log")
+    core = max(os.sched_getaffinity(0))
+    processes = [bare(f"web-{number}", number, core, runtime) for number in (1, 2)]
+    shell = None
+    try:
+        if (found := console_answer(runtime))["code"] != 0:
+            pytest.skip(f"from where these tests are run nobody is at a console: {found['lines'][0]}")
+        shell = Shell(CONSOLES[0], dict(os.environ))
+        with frozen(real_disk):
+            replies = [shell(f"kill web-{number} --reason frozen") for number in (1, 2)]
+            assert [process.wait(30) for process in processes] == [-signal.SIGKILL] * 2
+            assert all("not on the disk yet" in reply["lines"][-1] for reply in replies), replies
+            assert records(real_disk) == []
+            assert shell("status")["owed"] == 2
+            guard.tells("kill: frozen (not on the disk yet: record 2, ")
+        kept = records(real_disk, more_than=1)
+        assert [each["body"]["guests"][0]["name"] for each in kept] == ["web-1", "web-2"]
+        guard.tells("late: the disk has not answered for ")
+    finally:
+        if shell is not None:
+            shell.end()
+        guard.end()
+        for process in processes:
+            process.kill()
+            process.wait()
+    (report,) = journals.verify_own()
+    assert (report.name, report.is_whole, report.verdict.whole.seq) == ("guard", True, 3)
+    took = ", ".join(f"{reply['took_ns'] / 1e6:.1f}" for reply in replies)
+    with capsys.disabled():
+        sys.stdout.write(f"\nfigure: guard: on a disk that hangs, the first one and the next, ms: {took}\n")
