@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from aiohttp import web
@@ -29,19 +29,31 @@ _KEEP_ALIVE = 30.0  # seconds for which an idle connection is kept
 _LINGER = 2.0  # seconds for which answers may still be sent at the end
 
 
-@contextlib.asynccontextmanager
-async def serving(
-    application: web.Application,
-    path: Path,
-    lines: Lines | None = None,
-    peer: Callable[[socket.socket], Peer] = peer_of,
-) -> AsyncIterator[None]:
-    """Serve on a socket at `path` while in this context; its directory must be there. `lines` counts connections.
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Listen at `path` while in this context; its directory must be there. Who connects waits until he is answered.
 
-    A connection on which no whole request comes for a while is closed, whether it was idle or slow.
     RefusedError if somebody listens there already, HostError if the socket cannot be made.
     """
     listener = _listen(path)
+    try:
+        yield listener
+    finally:
+        _forget(path)
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    application: web.Application,
+    listener: socket.socket,
+    lines: Lines | None = None,
+    peer: Callable[[socket.socket], Peer] = peer_of,
+) -> AsyncIterator[None]:
+    """Answer who connects while in this context, after which nobody can. `lines` counts connections.
+
+    A connection on which no whole request comes for a while is closed, whether it was idle or slow.
+    """
     # A handler whose caller has left is cancelled; what it set going goes on.
     runner = web.AppRunner(
         application,
@@ -52,25 +64,37 @@ async def serving(
         auto_decompress=False,  # nobody sends a bomb
         logger=_NOBODY,
     )
-    listening = None
+    answered = None
     try:
         await runner.setup()
         server, counting = runner.server, lines or Lines()
         assert server is not None  # it has been set up
         loop = asyncio.get_running_loop()
-        listening = await loop.create_unix_server(
+        answered = await loop.create_unix_server(
             lambda: Counted(server, counting, peer), sock=listener, backlog=_BACKLOG
         )
         yield
     finally:
-        _forget(path)
-        if listening is not None:
+        _forget(Path(listener.getsockname()))
+        if answered is not None:
             # asyncio leaves a connection open that was accepted in the round of its loop in which the server is closed.
             asyncio.get_running_loop().remove_reader(listener)
             await asyncio.sleep(0)
-            listening.close()
+            answered.close()
         await runner.cleanup()
-        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    application: web.Application,
+    path: Path,
+    lines: Lines | None = None,
+    peer: Callable[[socket.socket], Peer] = peer_of,
+) -> AsyncIterator[None]:
+    """Listen at `path` and answer."""
+    with listening(path) as listener:
+        async with answering(application, listener, lines, peer):
+            yield
 
 
 def _listen(path: Path) -> socket.socket:
@@ -79,6 +103,7 @@ def _listen(path: Path) -> socket.socket:
     try:
         listener.bind(str(path))
         path.chmod(0o666)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise HostError(f"{path}: no socket can be made there: {error}; name another with --socket") from None

@@ -29,9 +29,12 @@ from orchestrator.wiring.site import guest_directories, load_policy, load_topolo
 from orchestrator.wiring.states import build_contexts, keep_warm
 
 if TYPE_CHECKING:
+    import socket
+
     from orchestrator.contexts import Contexts
     from orchestrator.core.orders import Notice
     from orchestrator.core.policy import Policy
+    from orchestrator.core.topology import Topology
     from orchestrator.engine import Engine
     from orchestrator.host.heartbeat import Heart
     from orchestrator.host.notify import Notifier
@@ -59,6 +62,15 @@ class Settings:
     metrics: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Where the daemon is called, and whom it tells how it is."""
+
+    listener: socket.socket
+    notifier: Notifier
+    tell: Tell
+
+
 @dataclass(slots=True)
 class Daemon:
     """The parts of the daemon that signals and requests have to do with."""
@@ -67,17 +79,16 @@ class Daemon:
     desk: Desk
     definitions: SentDefinitions
     planner: Planner
-    notifier: Notifier
     settings: Settings
-    tell: Tell
+    outside: Outside
 
     def reload(self) -> None:
         """Read the policy anew; an invalid one changes nothing."""
         path = self.settings.policy_file
         if path is None:
-            self.tell("reload: no --policy was given, so there is nothing to read anew")
+            self.outside.tell("reload: no --policy was given, so there is nothing to read anew")
             return
-        self.notifier.reloading()
+        self.outside.notifier.reloading()
         try:
             policy = load_policy(path)
             how = "nothing has changed"
@@ -86,11 +97,11 @@ class Daemon:
                 how = f"in force, but for {len(kept)} that stay" if kept else "in force"
         except OrchestratorError as error:
             for line in error.lines():
-                self.tell(line)
+                self.outside.tell(line)
             how = "refused; the policy is as before"
-        self.tell(f"reload: {path}: {how}")
+        self.outside.tell(f"reload: {path}: {how}")
         self.desk.events.add("policy", why=f"{path}: {how}")
-        self.notifier.ready(_status(self.engine))
+        self.outside.notifier.ready(_status(self.engine))
 
     @property
     def policy(self) -> Policy:
@@ -102,7 +113,7 @@ class Daemon:
         kept = self.planner.plan(policy)
         self.settings.policy = self.planner.policy
         for line in kept:
-            self.tell(line)
+            self.outside.tell(line)
         return kept
 
 
@@ -113,9 +124,9 @@ async def serve(settings: Settings, tell: Tell) -> None:
     another scheduler runs.
     """
     from orchestrator.engine import require_pool
-    from orchestrator.host import realtime
     from orchestrator.host.notify import Notifier
     from orchestrator.host.writer_lock import WriterLock
+    from orchestrator.service.server import listening
 
     topology = load_topology(settings.policy)
     require_pool(topology)
@@ -123,23 +134,32 @@ async def serve(settings: Settings, tell: Tell) -> None:
     lock = WriterLock(runtime / "scheduler.lock")
     lock.acquire()
     try:
-        realtime.pin_to(SCHEDULER_CORE)
-        for why in (realtime.go_before_others(), realtime.lock_memory()):
-            if why:
-                tell(f"note: {why}")
-        connect = settings.connect or settings.policy.hypervisor.connect
-        merges = settings.policy.hypervisor.merge_memory
-        async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
-            launcher, clock = build_launcher(topology, hypervisor, connect, merges), realtime.AlarmClock()
-            daemon = _assemble(settings, launcher, clock, recorder, notifier, tell)
-            pinned = daemon.definitions.pinned
-            contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
-            heeding = emergency.heeding(daemon.engine, launcher, recorder, tell)
-            heart = emergency.heart()
-            await _run(daemon, contexts, heeding, heart, clock)
-            heart.end()
+        # Who calls while guests are still being taken over is answered as soon as they have been.
+        with listening(settings.socket or default_socket()) as listener:
+            await _schedule(settings, topology, Outside(listener, notifier, tell))
     finally:
         lock.release()
+
+
+async def _schedule(settings: Settings, topology: Topology, outside: Outside) -> None:
+    from orchestrator.host import realtime
+
+    tell = outside.tell
+    realtime.pin_to(SCHEDULER_CORE)
+    for why in (realtime.go_before_others(), realtime.lock_memory()):
+        if why:
+            tell(f"note: {why}")
+    connect = settings.connect or settings.policy.hypervisor.connect
+    merges = settings.policy.hypervisor.merge_memory
+    async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
+        launcher, clock = build_launcher(topology, hypervisor, connect, merges), realtime.AlarmClock()
+        daemon = _assemble(settings, launcher, clock, recorder, outside)
+        pinned = daemon.definitions.pinned
+        contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
+        heeding = emergency.heeding(daemon.engine, launcher, recorder, tell)
+        heart = emergency.heart()
+        await _run(daemon, contexts, heeding, heart, clock)
+        heart.end()
 
 
 def _assemble(
@@ -147,8 +167,7 @@ def _assemble(
     launcher: Launcher,
     clock: AlarmClock,
     recorder: Recorder,
-    notifier: Notifier,
-    tell: Tell,
+    outside: Outside,
 ) -> Daemon:
     from orchestrator.engine import Engine
     from orchestrator.host.calendar import HostCalendar
@@ -159,14 +178,14 @@ def _assemble(
     def note(notice: Notice) -> None:
         desk.note(notice)
 
-    calendar = HostCalendar()
+    calendar, tell = HostCalendar(), outside.tell
     policy = effective(settings.policy, calendar.local()).policy
     accounting = accounting_of(recorder, policy, calendar, clock, tell)
     engine = Engine(launcher.topology, policy, launcher, clock, note, recorder, accounting)
     definitions = SentDefinitions(policy, UserFiles((SERVICE_CORE,)))
     desk = Desk(engine, definitions, kept_events(recorder), clock)
     planner = Planner(engine, calendar, settings.policy, tell, definitions.go_by)
-    return Daemon(engine, desk, definitions, planner, notifier, settings, tell)
+    return Daemon(engine, desk, definitions, planner, settings, outside)
 
 
 async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Heart, clock: AlarmClock) -> None:
@@ -177,11 +196,11 @@ async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Hear
     from orchestrator.service.overview import OverviewDesk
     from orchestrator.service.policies import PolicyDesk
     from orchestrator.service.serials import SerialDesk
-    from orchestrator.service.server import serving
+    from orchestrator.service.server import answering
     from orchestrator.service.states import StateDesk
 
     collector = Collector(clock.left)
-    engine, desk, tell = daemon.engine, daemon.desk, daemon.tell
+    engine, desk, tell, listener = daemon.engine, daemon.desk, daemon.outside.tell, daemon.outside.listener
     began = time.monotonic()
     await heeding.prepare_adoption()
     for note in await engine.adopt(decode_guest):
@@ -191,7 +210,6 @@ async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Hear
     if engine.guests:
         tell(f"took over {_counted(engine.guests)} in {time.monotonic() - began:.2f} s")
     ended = _signals(daemon)
-    path = daemon.settings.socket or default_socket()
     async with _going(engine) as running:
         door = emergency.door(heeding)
         policies = PolicyDesk(desk, engine, daemon.definitions, daemon)
@@ -208,12 +226,12 @@ async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Hear
         acts = (collector.run(), *looks, warming, sampling, *guarded)
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
-            async with serving(application, path), metrics_port(daemon.settings.metrics, overview, tell):
+            async with answering(application, listener), metrics_port(daemon.settings.metrics, overview, tell):
                 status = _status(engine)
-                tell(f"serving on {path}; {status}")
-                daemon.notifier.ready(status)
+                tell(f"serving on {listener.getsockname()}; {status}")
+                daemon.outside.notifier.ready(status)
                 await asyncio.wait({ended, running}, return_when=asyncio.FIRST_COMPLETED)
-                daemon.notifier.stopping()
+                daemon.outside.notifier.stopping()
                 desk.events.close()
             await desk.finish(FINISH_LIMIT)
             tell(farewell(engine))

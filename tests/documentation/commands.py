@@ -98,7 +98,7 @@ class Command:
     @property
     def stays(self) -> bool:
         """Tell whether it goes on while those after it are run."""
-        return self.text.endswith("&")
+        return re.search(r"&(?: sleep \d+)?$", self.text) is not None
 
 
 def commands() -> list[Command]:

@@ -34,10 +34,12 @@ def typed(
     environment: Mapping[str, str],
     before: str = "",
     limit: float = 600,
+    shell: Sequence[str] = ("bash",),
 ) -> list[Ended]:
     """Type the commands in a directory, and return how each ended; what goes on is ended after the last of them.
 
-    `outputs` is an empty directory, `before` what the shell is told first, `limit` a time in seconds.
+    `outputs` is an empty directory, by the same path for `shell`, `before` what that is told first, `limit` a time
+    in seconds.
     """
     codes = outputs / "codes"
     codes.touch()
@@ -50,7 +52,7 @@ def typed(
             lines.append(f"grep -q '{READY}' {out} || echo {number} 1 >&9")
     lines.append("for job in $(jobs -p); do kill $job; done; wait")
     done = subprocess.run(
-        ["bash", "-c", "\n".join(lines)],
+        [*shell, "-c", "\n".join(lines)],
         cwd=directory,
         env=dict(environment),
         capture_output=True,

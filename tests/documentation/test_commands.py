@@ -34,7 +34,7 @@ def test_a_command_that_nobody_has_thought_of_is_found() -> None:
 
 
 def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
-    texts = ("A=7", 'test "$A" = 7', "false", "{ echo serving on it; exec sleep 60; } &", "true &")
+    texts = ("A=7", 'test "$A" = 7', "false", "{ echo serving on it; exec sleep 60; } & sleep 1", "true &")
     wanted = [Command("x.md", number, text) for number, text in enumerate(texts)]
     ended = typed(wanted, tmp_path, made(tmp_path / "out"), os.environ)
     assert [each.code for each in ended] == [0, 0, 1, 0, 1]

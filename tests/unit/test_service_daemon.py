@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 from orchestrator.core.durations import Duration
@@ -15,7 +16,7 @@ from orchestrator.planner import Planner
 from orchestrator.service.desk import Desk
 from orchestrator.service.events import Events
 from orchestrator.wiring.sent import SentDefinitions
-from orchestrator.wiring.service import Daemon, Settings, farewell
+from orchestrator.wiring.service import Daemon, Outside, Settings, farewell
 from orchestrator.wiring.site import load_policy
 from tests.fakes.calendar import FakeCalendar
 from tests.fakes.engine import engine_on, going, guest, launcher_on
@@ -32,7 +33,8 @@ def daemon_with(path: Path | None) -> tuple[Daemon, list[str]]:
     definitions = SentDefinitions(settings.policy, UserFiles())
     desk = Desk(made, definitions, Events(), host.clock)
     planner = Planner(made, FakeCalendar(host.clock), settings.policy, told.append, definitions.go_by)
-    return Daemon(made, desk, definitions, planner, Notifier({}), settings, told.append), told
+    with socket.socket(socket.AF_UNIX) as nowhere:
+        return Daemon(made, desk, definitions, planner, settings, Outside(nowhere, Notifier({}), told.append)), told
 
 
 def after(path: Path, text: str) -> tuple[Daemon, list[str]]:

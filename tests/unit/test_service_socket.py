@@ -15,7 +15,7 @@ from aiohttp import web
 
 from orchestrator.errors import HostError, OrchestratorError, OutcomeUnknownError, RefusedError
 from orchestrator.service.client import Client
-from orchestrator.service.server import serving
+from orchestrator.service.server import answering, listening, serving
 from orchestrator.wiring import client as wired
 from tests.unit.service_daemon import ALICE, daemon_on, run
 
@@ -50,6 +50,31 @@ def test_a_socket_on_which_another_daemon_listens_is_left_to_it(tmp_path: Path) 
             assert await daemon.client.guests() == []
 
     run(story)
+
+
+def test_who_calls_before_anybody_answers_is_answered_then(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+
+    async def story() -> None:
+        with listening(path) as listener, socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(60)
+            caller.connect(str(path))
+            caller.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with answering(web.Application(), listener, peer=lambda _: ALICE):
+                assert (await asyncio.to_thread(caller.recv, 12)) == b"HTTP/1.1 404"
+            assert not path.exists()
+
+    run(story)
+
+
+def test_who_calls_and_is_never_answered_is_hung_up_on(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as caller:
+        with listening(path):
+            caller.connect(str(path))
+        assert not path.exists()
+        with contextlib.suppress(ConnectionResetError):
+            assert caller.recv(1) == b""
 
 
 @pytest.mark.parametrize("rounds", range(6))
@@ -92,7 +117,7 @@ def test_a_socket_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def answering(path: Path, answer: bytes) -> AsyncIterator[Client]:
+async def somebody(path: Path, answer: bytes) -> AsyncIterator[Client]:
     """Somebody who answers every request with these bytes and hangs up."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,7 +133,7 @@ async def answering(path: Path, answer: bytes) -> AsyncIterator[Client]:
 
 def test_a_daemon_that_goes_away_leaves_an_act_unknown_and_a_question_unanswered(tmp_path: Path) -> None:
     async def story() -> None:
-        async with answering(tmp_path / "socket", b"") as client:
+        async with somebody(tmp_path / "socket", b"") as client:
             with pytest.raises(OutcomeUnknownError, match="whether it was done is not known: look with"):
                 await client.act("stop", "web")
             with pytest.raises(HostError, match="the daemon does not answer"):
@@ -122,7 +147,7 @@ def test_a_daemon_that_goes_away_leaves_an_act_unknown_and_a_question_unanswered
 def test_an_answer_that_is_not_the_daemons_is_told_as_that(tmp_path: Path) -> None:
     async def story() -> None:
         answer = b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 4\r\n\r\nfoul"
-        async with answering(tmp_path / "socket", answer) as client:
+        async with somebody(tmp_path / "socket", answer) as client:
             with pytest.raises(OrchestratorError, match="the daemon answers 418 I'm a teapot, and not as we know it"):
                 await client.guests()
 
