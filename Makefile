@@ -8,11 +8,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DIST := dist
 
-# Debian packages: QEMU and libvirt's embedded driver; what builds libvirt-python; assemblers for the tiny
-# guests; busybox and kmod for guests' and the lab's file systems; curl to ask the API; xmllint for virt-xml-validate; for tests, a file
-# system that can clone, a cron daemon, a debugger that knows all four architectures, a terminal in a terminal, an ssh server that
-# nothing but a test starts, and sudo, since the guard refuses who comes through them.
-PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils ipxe-qemu seabios curl \
+# Debian packages: QEMU, what serves guests' devices beside it, and libvirt's embedded driver; what builds libvirt-python;
+# assemblers for the tiny guests; busybox and kmod for guests' and the lab's file systems; curl to ask the API; xmllint for
+# virt-xml-validate; for tests, a file system that can clone, a cron daemon, a debugger that knows all four architectures, a
+# terminal in a terminal, an ssh server that nothing but a test starts, and sudo, since the guard refuses who comes through them.
+PACKAGES := qemu-system-x86 qemu-system-arm qemu-system-common qemu-utils ipxe-qemu seabios swtpm curl \
 	libvirt-daemon-system libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libxml2-utils \
 	libvirt-dev gcc libc6-dev pkg-config python3-venv python3-dev \
 	binutils binutils-aarch64-linux-gnu binutils-arm-linux-gnueabi busybox-static kmod lz4 util-linux cron btrfs-progs gdb-multiarch tmux \

@@ -48,7 +48,7 @@ async def adopt(
     """Take over every live guest, the exclusive ones first; return them, and a line for each that needed something.
 
     A shared guest that runs where it may not is stopped, and waits for a turn. One that cannot be taken over is left
-    as it is, and said so.
+    as it is, and said so. Back ends whose guest has ended while nobody was there to see it are ended.
     """
     adopted: list[Adopted] = []
     notes: list[str] = []
@@ -74,6 +74,7 @@ async def adopt(
         else:
             adopted.append(one)
             notes += [f"{live.name}: {note}"] if note else []
+    notes += await launcher.back_ends.sweep([live.metadata.directory for live in alive])
     return adopted, notes
 
 

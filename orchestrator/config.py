@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,28 +30,35 @@ from orchestrator.core.model import (
     KernelBoot,
     Mode,
     Network,
-    NetworkKind,
     OnCrash,
     PayloadBoot,
     RestartRules,
     Serial,
+    Share,
     Size,
+    Tpm,
     Watchdog,
     disk_target,
 )
 from orchestrator.core.payloads import PayloadWish, page_faults, reference_faults
 from orchestrator.core.policy import NO_DEFAULTS, GuestDefaults
+from orchestrator.device_checks import (
+    CONTROL,
+    check_disk_count,
+    check_disk_writes,
+    check_network,
+    check_panic,
+    check_shares,
+    check_tag,
+    check_tpm,
+    check_vhost_user,
+    path_check,
+)
 from orchestrator.errors import Fault, InvalidFileError
 from orchestrator.toml_lines import line_of
 from orchestrator.toml_tables import Check, Document, Schema, load, plain, read, shown
 
-MOST_DISKS = 26  # vda to vdz
 METADATA = "the domain's metadata"  # what messages call the file behind `decode_guest`
-
-_MOST_PATH = 4095  # bytes: PATH_MAX without its terminator
-_BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its terminator
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")  # what XML, logs and terminals do not survive
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,8 @@ def decode_guest(text: str) -> GuestSpec:
 
 
 def guest_paths(spec: GuestSpec) -> tuple[tuple[str, str], ...]:
-    """Return the key and the path of every file that must exist for the guest to start."""
-    return tuple((file.key, file.path) for file in guest_files(spec))
+    """Return the key and the path of every file, but no folder, that must exist for the guest to start."""
+    return tuple((file.key, file.path) for file in guest_files(spec) if not file.folder)
 
 
 def _resolved(spec: GuestSpec, directory: str) -> GuestSpec:
@@ -111,7 +117,9 @@ def _resolved(spec: GuestSpec, directory: str) -> GuestSpec:
 
     changes: dict[str, Any] = {key: absolute(path) for key, path in boot_paths(spec.boot).items()}
     disks = tuple(replace(disk, path=absolute(disk.path)) for disk in spec.disks)
-    return replace(spec, boot=replace(spec.boot, **changes), disks=disks)
+    shares = tuple(replace(share, path=absolute(share.path)) for share in spec.shares)
+    tpm = spec.tpm and replace(spec.tpm, state=spec.tpm.state and absolute(spec.tpm.state))
+    return replace(spec, boot=replace(spec.boot, **changes), disks=disks, shares=shares, tpm=tpm)
 
 
 def _within(key: str, least: int, most: int) -> Check:
@@ -120,25 +128,6 @@ def _within(key: str, least: int, most: int) -> Check:
             yield Fault(f"{shown(value)} is not possible; it is {least} to {most}", key)
 
     return check
-
-
-def _path(key: str) -> Check:
-    def check(path: str | None) -> Iterator[Fault]:
-        if path is not None and (reason := _path_trouble(path)):
-            yield Fault(f"{shown(path)} {reason}", key)
-
-    return check
-
-
-def _path_trouble(path: str) -> str:
-    if not path or _CONTROL.search(path):
-        return "is no path; write one of printable characters"
-    if path.startswith("~"):
-        return "is not expanded; write the absolute path"
-    if ".." in path.split("/"):
-        return "may not hold '..'; write the absolute path"
-    too_long = len(path.encode()) > _MOST_PATH
-    return f"is longer than a path may be, {_MOST_PATH} bytes" if too_long else ""
 
 
 def _check_name(name: str) -> Iterator[Fault]:
@@ -188,11 +177,6 @@ def _check_hugepages(memory: Size, hugepages: Size | None) -> Iterator[Fault]:
         yield Fault(f"memory of {memory} is not a multiple of {hugepages}", "hugepages")
 
 
-def _check_panic(architecture: Architecture, panic: bool) -> Iterator[Fault]:
-    if panic and TRAITS[architecture].panic_model is None:
-        yield Fault(f"an {architecture} machine has no panic device; x86 ones have", "panic")
-
-
 def _check_restart(on_crash: OnCrash, restart: RestartRules | None) -> Iterator[Fault]:
     if restart is not None and on_crash is not OnCrash.RESTART:
         yield Fault(f"does not go with on_crash = {on_crash.value!r}; write on_crash = 'restart'", "restart")
@@ -221,7 +205,7 @@ def _check_window(window: Duration) -> Iterator[Fault]:
 
 
 def _check_cmdline(cmdline: str) -> Iterator[Fault]:
-    if _CONTROL.search(cmdline):
+    if CONTROL.search(cmdline):
         yield Fault("a kernel command line is one line of printable characters", "cmdline")
 
 
@@ -250,31 +234,8 @@ def _check_lone_firmware(firmware: str) -> Iterator[Fault]:
         yield Fault("'efi' goes with a disk; alone, firmware is the path of an image", "firmware")
 
 
-def _check_disk_count(disks: tuple[Disk, ...]) -> Iterator[Fault]:
-    if len(disks) > MOST_DISKS:
-        yield Fault(f"{len(disks)} disks are not possible; there are names for {MOST_DISKS}, vda to vdz", "disk")
-
-
-def _check_disk_writes(readonly: bool, overlay: bool) -> Iterator[Fault]:
-    if readonly and overlay:
-        yield Fault("an overlay is written to, so the disk is not readonly; choose one", "overlay")
-
-
-def _check_network(kind: NetworkKind, name: str | None) -> Iterator[Fault]:
-    pattern = {NetworkKind.BRIDGE: _BRIDGE, NetworkKind.NETWORK: _NETWORK}.get(kind)
-    if pattern is None:
-        if name is not None:
-            yield Fault(f"does not go with type {kind.value!r}; bridge and network have one", "name")
-    elif name is None:
-        yield Fault(f"missing; write the name of the {kind}", "name")
-    elif not pattern.fullmatch(name):
-        most = 15 if kind is NetworkKind.BRIDGE else 63
-        allowed = f"1 to {most} of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first"
-        yield Fault(f"{shown(name)} is not the name of a {kind}; that is {allowed}", "name")
-
-
 _SPELLING = Schema(
-    keys={(GuestSpec, "disks"): "disk", (Network, "kind"): "type"},
+    keys={(GuestSpec, "disks"): "disk", (GuestSpec, "shares"): "share", (Network, "kind"): "type"},
     words={Size: "a size with its unit, like '512 MiB'", Duration: "a duration with its unit, like '10 s'"},
     checks={},
 )
@@ -289,11 +250,14 @@ _SCHEMA = replace(
             (("memory", "hugepages"), _check_hugepages),
             (("weight",), _within("weight", 1, 10_000)),
             (("iothreads",), _within("iothreads", 0, 16)),
-            (("architecture", "panic"), _check_panic),
+            (("architecture", "panic"), check_panic),
+            (("architecture", "tpm"), check_tpm),
+            (("shares",), check_shares),
+            (("disks", "shares", "payload"), check_vhost_user),
             (("on_crash", "restart"), _check_restart),
             (("watchdog", "on_crash"), _check_kept),
             (("serial", "heartbeat_limit"), _check_heartbeat),
-            (("disks",), _check_disk_count),
+            (("disks",), check_disk_count),
             (("payload", "hugepages"), page_faults),
             (("architecture", "boot"), _check_cmdline_length),
             (("architecture", "boot", "disks"), _check_disk_boot),
@@ -303,16 +267,18 @@ _SCHEMA = replace(
             (("limit",), _within("limit", 1, 1000)),
             (("window",), _check_window),
         ),
-        PayloadBoot: ((("payload",), _path("payload")),),
+        PayloadBoot: ((("payload",), path_check("payload")),),
         KernelBoot: (
-            (("kernel",), _path("kernel")),
-            (("initrd",), _path("initrd")),
+            (("kernel",), path_check("kernel")),
+            (("initrd",), path_check("initrd")),
             (("cmdline",), _check_cmdline),
         ),
-        DiskBoot: ((("firmware",), _path("firmware")),),
-        FirmwareBoot: ((("firmware",), _path("firmware")), (("firmware",), _check_lone_firmware)),
-        Disk: ((("path",), _path("path")), (("readonly", "overlay"), _check_disk_writes)),
-        Network: ((("kind", "name"), _check_network),),
+        DiskBoot: ((("firmware",), path_check("firmware")),),
+        FirmwareBoot: ((("firmware",), path_check("firmware")), (("firmware",), _check_lone_firmware)),
+        Disk: ((("path",), path_check("path")), (("readonly", "overlay"), check_disk_writes)),
+        Share: ((("path",), path_check("path")), (("tag",), check_tag)),
+        Tpm: ((("state",), path_check("state")),),
+        Network: ((("kind", "name"), check_network),),
         PayloadWish: ((("name", "digest"), reference_faults),),
     },
 )

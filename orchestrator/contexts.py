@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.core.agenda import WarmPool
-from orchestrator.core.cloning import cautions, is_windowed, overlay_targets, unclonable, unrepeatable
+from orchestrator.core.cloning import cautions, is_windowed, overlay_targets, unclonable, unrepeatable, unsavable
 from orchestrator.core.context import Context, Kind, encode
 from orchestrator.core.lifecycle import HAS_TURNS, State
 from orchestrator.core.model import Mode
@@ -57,6 +57,7 @@ class Contexts:
     async def save(self, name: str, to: str) -> Context:
         """Write a guest's state and end it; on failure it goes on as if nothing had been."""
         async with self._still(name) as guest:
+            _require(name, "it cannot be saved", unsavable(guest.domain.spec))
             await self._records.intend("save", {"guest": name, "as": to})
             context = await self._write(guest, Kind.SAVED, to)
             await self._engine.kill(name, f"saved as {to}")
@@ -65,7 +66,8 @@ class Contexts:
     async def snapshot(self, name: str, to: str) -> Context:
         """Write a guest's state, memory and disks together; the guest goes on."""
         async with self._still(name) as guest:
-            _require(name, "no snapshot can be made of it", unrepeatable(guest.domain.spec))
+            reasons = unsavable(guest.domain.spec) + unrepeatable(guest.domain.spec)
+            _require(name, "no snapshot can be made of it", reasons)
             await self._records.intend("snapshot", {"guest": name, "as": to})
             return await self._write(guest, Kind.SNAPSHOT, snapshot_name(name, to))
 

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.backend_ports import BackEnds
+from orchestrator.core.backends import back_ends, written_outside
 from orchestrator.core.files import disk_key
 from orchestrator.core.inspection import Inspection, Look
 from orchestrator.core.model import Size, disk_target
@@ -52,6 +54,7 @@ class Launcher:
     monitors: Monitors
     files: GuestFiles
     payloads: Payloads
+    back_ends: BackEnds
     bounds_memory: bool = False
     merges_memory: bool = False
     foreign: bool = False
@@ -82,22 +85,43 @@ class Launcher:
             raise PinMismatchError(f"{name}: not started, its XML leaves a reserved core open: {why}")
         guest = None
         try:
-            saved = {} if origin is None else origin.overlays
-            copies = {domain.overlay(target): path for target, path in saved.items()}
-            await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner, copies)
+            outside = await self._prepare(domain, origin)
             await self.hypervisor.start_paused(xml)
             guest = await self.attach(domain)
             if origin is not None:
                 await guest.monitor.load(origin.state, skip_shared=origin.skip_shared)
             self._prove(guest)
-            await self._prove_images(guest)
+            await self._prove_images(guest, outside)
             self._require_unchanged(guest)
         except BaseException as failure:
+            why = self._back_ends_trouble(domain)
             if guest is not None:
                 await guest.monitor.close()
             await asyncio.shield(self._undo(domain, failure))
+            if why and isinstance(failure, FailedError):
+                raise FailedError(f"{name}: not started: {why}") from failure
             raise
         return guest
+
+    async def _prepare(self, domain: Domain, origin: Origin | None) -> int:
+        """Make the run directory and start the back ends; return the bytes that disks have which QEMU does not open."""
+        name, saved = domain.spec.name, {} if origin is None else origin.overlays
+        copies = {domain.overlay(target): path for target, path in saved.items()}
+        await self.back_ends.end(domain.directory)  # of a guest of this name whose end nobody has seen
+        sizes = await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner, copies)
+        wanted = back_ends(domain)
+        if wanted:
+            await self.back_ends.start(domain.directory, domain.owner if domain.pinned else None, wanted)
+        return sum(sizes.get(path, 0) for path in written_outside(domain))
+
+    def _back_ends_trouble(self, domain: Domain) -> str:
+        """Say which of a guest's back ends has ended; empty if all go on."""
+        found = self.back_ends.processes(domain.directory) if back_ends(domain) else {}
+        ended = [name for name, pid in found.items() if pid is None]
+        if not ended:
+            return ""
+        words = self.back_ends.last_words(domain.directory)
+        return f"its back end {', '.join(ended)} has ended" + (f": {words}" if words else "")
 
     async def _payload(self, domain: Domain) -> MappedPayload | None:
         wish = domain.spec.payload
@@ -133,9 +157,12 @@ class Launcher:
         except BaseException:
             await monitor.close()
             raise
-        return RunningGuest(
+        guest = RunningGuest(
             domain=domain, pid=pid, monitor=monitor, roles=roles, watch=ReservedCoreWatch(self.reserved())
         )
+        if back_ends(domain):
+            guest.back_ends = dict(self.back_ends.processes(domain.directory))
+        return guest
 
     def seated(self, guest: RunningGuest) -> Placement | None:
         """Return where a guest's threads are pinned now; None unless each vCPU has one pool core of its own."""
@@ -190,6 +217,7 @@ class Launcher:
     async def clear(self, domain: Domain) -> None:
         """End a guest's process, if it is still there, and clear away what it leaves but its log."""
         await self.hypervisor.remove(str(domain.uuid))
+        await self.back_ends.end(domain.directory)
         self.files.discard(domain.spec.name)
 
     def look(self, guest: RunningGuest) -> None:
@@ -229,8 +257,11 @@ class Launcher:
         if found:
             raise PinMismatchError(f"{guest.name}: stopped, " + "; ".join(map(str, found)))
 
-    async def _prove_images(self, guest: RunningGuest) -> None:
-        """Let nothing be a disk but what its owner has opened: an image may lead to other files, and be rewritten."""
+    async def _prove_images(self, guest: RunningGuest, outside: int) -> None:
+        """Let nothing be a disk but what its owner has opened: an image may lead to other files, and be rewritten.
+
+        `outside` are the bytes of disks that are not QEMU's, which can be no other files: back ends are their owner's.
+        """
         domain = guest.domain
         if not domain.pinned or not domain.spec.disks:
             return
@@ -239,7 +270,7 @@ class Launcher:
             # libvirt itself names those of the firmware
             if path not in ours and not node.startswith("libvirt-pflash"):
                 raise FailedError(f"{guest.name}: stopped, an image of its disks leads to another file ({path[:200]})")
-        grown = sum(size for path, size in (await guest.monitor.disks()).items() if path in ours)
+        grown = outside + sum(size for path, size in (await guest.monitor.disks()).items() if path in ours)
         if grown > domain.disk:
             raise FailedError(
                 f"{guest.name}: stopped, its disks have {Size(grown)} now, and it was let in with {Size(domain.disk)}; "

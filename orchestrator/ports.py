@@ -135,12 +135,13 @@ class GuestFiles(Protocol):
         pins: Mapping[str, GuestFile],
         owner: str,
         copies: Mapping[str, str],
-    ) -> None:
+    ) -> Mapping[str, int]:
         """Make it anew, with qcow2 overlays: path of the overlay to (image, format of the image).
 
         Before, each file of `pins` is opened with its owner's rights and held fast at a path in the directory, which is
         then that file, whatever its own name comes to mean. `copies` are overlays that were saved: path of the overlay
         to the file that it is to be a copy of. FailedError or HostError if that cannot be done.
+        Returns the size of the disk in each pin that is an image, in bytes.
         """
 
     def discard(self, name: str) -> None:

@@ -53,6 +53,7 @@ class RunningGuest:
     put_back: int = 0
     activity: str = ""
     quiet_looks: int = 0
+    back_ends: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

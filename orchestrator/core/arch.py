@@ -15,7 +15,8 @@ class ArchitectureTraits:
 
     `libvirt` is libvirt's name for it, `emulator` the QEMU program, `tcg_cpu` the processor it is given under
     emulation, `kvm_hosts` the host machines (``uname -m``) whose KVM runs it, `most_memory` what its
-    machine can address, `panic_model` libvirt's panic device on it (None where libvirt 9.0 has none).
+    machine can address, `panic_model` libvirt's panic device on it and `tpm_model` its TPM (None where libvirt 9.0 has
+    none: it plugs an ISA device into QEMU's 32-bit ARM machine, which has no such bus).
     """
 
     libvirt: str
@@ -27,6 +28,7 @@ class ArchitectureTraits:
     least_memory: Size
     most_memory: Size
     panic_model: str | None
+    tpm_model: str | None
 
     @property
     def is_x86(self) -> bool:
@@ -46,6 +48,7 @@ TRAITS: Mapping[Architecture, ArchitectureTraits] = MappingProxyType(
             least_memory=Size(1 * MIB),
             most_memory=Size(3 * GIB),
             panic_model="isa",
+            tpm_model="tpm-tis",
         ),
         Architecture.X86_64: ArchitectureTraits(
             libvirt="x86_64",
@@ -57,6 +60,7 @@ TRAITS: Mapping[Architecture, ArchitectureTraits] = MappingProxyType(
             least_memory=Size(1 * MIB),
             most_memory=Size(1008 * GIB),  # its 40 address bits, less what QEMU keeps for devices
             panic_model="isa",
+            tpm_model="tpm-tis",
         ),
         Architecture.ARMV7L: ArchitectureTraits(
             libvirt="armv7l",
@@ -68,6 +72,7 @@ TRAITS: Mapping[Architecture, ArchitectureTraits] = MappingProxyType(
             least_memory=Size(4 * MIB),
             most_memory=Size(3 * GIB),
             panic_model=None,
+            tpm_model=None,
         ),
         Architecture.AARCH64: ArchitectureTraits(
             libvirt="aarch64",
@@ -79,6 +84,7 @@ TRAITS: Mapping[Architecture, ArchitectureTraits] = MappingProxyType(
             least_memory=Size(4 * MIB),
             most_memory=Size(255 * GIB),
             panic_model=None,
+            tpm_model="tpm-tis",
         ),
     }
 )

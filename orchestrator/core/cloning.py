@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.model import GuestSpec, KernelBoot, NetworkKind, disk_target
+from orchestrator.core.model import DiskBackend, GuestSpec, KernelBoot, NetworkKind, disk_target
 from orchestrator.core.payloads import PayloadMap
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.identity import tells_of_generation
@@ -11,6 +11,22 @@ from orchestrator.core.xml.identity import tells_of_generation
 def overlay_targets(spec: GuestSpec) -> tuple[str, ...]:
     """Return the targets of the disks whose overlays are part of the guest's state."""
     return tuple(disk_target(index) for index, disk in enumerate(spec.disks) if disk.overlay)
+
+
+def unsavable(spec: GuestSpec) -> list[str]:
+    """Return why the guest's state cannot be written: part of it is in processes beside its QEMU."""
+    served = [disk_target(i) for i, disk in enumerate(spec.disks) if disk.backend is DiskBackend.VHOST_USER]
+    reasons = []
+    if served:
+        reasons.append(
+            f"the storage daemon of its disk {', '.join(served)} keeps data in memory while the guest stands still, "
+            'and nobody tells it to write that; `backend = "qemu"` makes it possible'
+        )
+    if spec.shares:
+        reasons.append("which files of a shared folder it has open is known to virtiofsd alone, and QEMU saves no such")
+    if spec.tpm is not None:
+        reasons.append("its TPM would go back to what it was, and a TPM's counters and locks are never to go back")
+    return reasons
 
 
 def unrepeatable(spec: GuestSpec) -> list[str]:
@@ -30,7 +46,7 @@ def is_windowed(spec: GuestSpec) -> bool:
 
 def unclonable(domain: Domain, *, foreign: bool = False) -> list[str]:
     """Return why clones could not share the guest's RAM, or would be in each other's way; `foreign` as `Launcher`."""
-    spec, reasons = domain.spec, unrepeatable(domain.spec)
+    spec, reasons = domain.spec, unsavable(domain.spec) + unrepeatable(domain.spec)
     if foreign:
         reasons.append(
             "the system's libvirt runs QEMU as a user of its own, who may not read a template's RAM; "

@@ -24,13 +24,15 @@ HEADER_BYTES = 80
 class GuestFile:
     """A file that must be there for the guest to start: its dotted key in the definition, and its path.
 
-    It is opened for writing too if it is `writable`; `format` is None where the file is no disk.
+    It is opened for writing too if it is `writable`; `format` is None where the file is no disk. A `folder` is never
+    opened for writing: who uses it does that himself, with its owner's rights.
     """
 
     key: str
     path: str
     writable: bool = False
     format: DiskFormat | None = None
+    folder: bool = False
 
     @property
     def pin(self) -> str:
@@ -45,13 +47,20 @@ def boot_paths(boot: Boot) -> dict[str, str]:
 
 
 def guest_files(spec: GuestSpec) -> tuple[GuestFile, ...]:
-    """Return every file that a definition names."""
+    """Return every file and folder that a definition names."""
     boot = (GuestFile(f"boot.{key}", path) for key, path in boot_paths(spec.boot).items())
     disks = (
         GuestFile(disk_key(index), disk.path, not (disk.readonly or disk.overlay), disk.format)
         for index, disk in enumerate(spec.disks)
     )
-    return (*boot, *disks)
+    shares = (GuestFile(share_key(index), share.path, folder=True) for index, share in enumerate(spec.shares))
+    state = () if spec.tpm is None or spec.tpm.state is None else (GuestFile("tpm.state", spec.tpm.state, folder=True),)
+    return (*boot, *disks, *shares, *state)
+
+
+def share_key(index: int) -> str:
+    """Return the key of the path of the shared folder at `index`."""
+    return f"share[{index}].path"
 
 
 def disk_key(index: int) -> str:

@@ -91,6 +91,13 @@ class DiskFormat(StrEnum):
     QCOW2 = "qcow2"
 
 
+class DiskBackend(StrEnum):
+    """Who reads and writes a disk's image: the guest's QEMU, or a storage daemon beside it, on the service core."""
+
+    QEMU = "qemu"
+    VHOST_USER = "vhost-user"
+
+
 class NetworkKind(StrEnum):
     """What a guest's network card is plugged into."""
 
@@ -188,6 +195,23 @@ class Disk:
     format: DiskFormat
     readonly: bool = False
     overlay: bool = False
+    backend: DiskBackend = DiskBackend.QEMU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A folder of the host, which the guest mounts by its `tag` (``mount -t virtiofs TAG /mnt``)."""
+
+    path: str
+    tag: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tpm:
+    """A TPM 2.0. What it keeps is in the folder `state`; without one it is another TPM at each start."""
+
+    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +268,13 @@ class GuestSpec:
     stop_grace: Duration | None = None
     payload: PayloadWish | None = None
     max_vcpus: int | None = None
+    tpm: Tpm | None = None
+    shares: tuple[Share, ...] = ()
+
+    @property
+    def has_vhost_user(self) -> bool:
+        """Say whether another process than its QEMU reads and writes the guest's memory (vhost-user)."""
+        return bool(self.shares) or any(disk.backend is DiskBackend.VHOST_USER for disk in self.disks)
 
     @property
     def most_vcpus(self) -> int:

@@ -54,7 +54,7 @@ class GuestDirectories:
         pins: Mapping[str, GuestFile],
         owner: str,
         copies: Mapping[str, str],
-    ) -> None:
+    ) -> Mapping[str, int]:
         """Make the directory anew, with a qcow2 overlay for each path above (image, its format), or that is a copy.
 
         A pin is a mount of the file that was opened, read-only unless the guest may write to it: neither a change of
@@ -74,6 +74,7 @@ class GuestDirectories:
                 await asyncio.to_thread(_copy, copies[overlay], overlay)
             else:
                 await asyncio.to_thread(_create_overlay, overlay, image, form, sizes.get(image))
+        return sizes
 
     def discard(self, name: str) -> None:
         """Remove sockets, overlays and pins; the serial log stays to be read."""
@@ -101,11 +102,16 @@ class GuestDirectories:
             raise
 
 
-def unreadable(path: str) -> str | None:
-    """Say why `path` cannot be given to a guest: not there, not a file, not ours to read. None if it can."""
+def unreadable(path: str, *, folder: bool = False) -> str | None:
+    """Say why `path` cannot be given to a guest: not there, not a file, not ours to read. None if it can.
+
+    If it is to be a `folder`, nothing else will do.
+    """
     if not os.path.lexists(path):
         return f"{path} does not exist"
-    if not (Path(path).is_file() or Path(path).is_block_device()):
+    if folder and not Path(path).is_dir():
+        return f"{path} is not a folder"
+    if not folder and not (Path(path).is_file() or Path(path).is_block_device()):
         return f"{path} is neither a file nor a block device"
     return None if os.access(path, os.R_OK) else f"{path} cannot be read by this user"
 

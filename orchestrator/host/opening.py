@@ -14,7 +14,6 @@ import ctypes
 import errno
 import json
 import os
-import pwd
 import select
 import signal
 import socket
@@ -31,6 +30,7 @@ from orchestrator.core.files import HEADER_BYTES, GuestFile, image_size, image_t
 from orchestrator.core.model import DiskFormat
 from orchestrator.errors import HostError
 from orchestrator.file_ports import OpenedFile
+from orchestrator.rights import rights
 
 OPEN_LIMIT = 10.0
 """Seconds in which all files of a guest must have been opened: a file system may be slow, or its owner wants it so."""
@@ -40,7 +40,6 @@ _AT_ONCE = 4
 
 _ANSWER_BYTES = 65536
 _MOST_FILES = 64
-_NOBODYS = 65534  # the group of a user whom no database knows
 
 _FUSE = 0x65735546  # statfs(2), as those that follow
 _PROC, _SYSFS, _DEBUGFS, _TRACEFS, _CONFIGFS = 0x9FA0, 0x62656572, 0x64626720, 0x74726163, 0x62656570
@@ -84,8 +83,8 @@ class UserFiles:
                 os.close(descriptor)
 
     async def _ask(self, owner: str, files: Sequence[GuestFile], descriptors: array.array[int]) -> list[_Found]:
-        uid, gid, groups = await asyncio.to_thread(_rights, owner)
-        wanted = [uid, gid, groups, [(file.path, file.writable, file.format) for file in files]]
+        uid, gid, groups = await asyncio.to_thread(rights, owner)
+        wanted = [uid, gid, groups, [(file.path, file.writable, file.format, file.folder) for file in files]]
         async with self._turns[owner]:
             answer = await self._answer(json.dumps(wanted).encode(), descriptors)
         try:
@@ -137,24 +136,6 @@ class UserFiles:
             )
         threading.Thread(target=process.wait, daemon=True, name="waits for the helper").start()
         return ours
-
-
-def _rights(owner: str) -> tuple[int, int, list[int]]:
-    """Return a user's number, group and further groups, by the host's databases; a number may stand for the name."""
-    number = int(owner) if owner.isascii() and owner.isdigit() else None  # digits are never a name
-    try:
-        entry = pwd.getpwnam(owner) if number is None else pwd.getpwuid(number)
-    except (KeyError, OverflowError):
-        if number is None:
-            raise HostError(f"{owner}: this host has no such user, so nothing can be opened with his rights") from None
-        uid, gid, groups = number, _NOBODYS, [_NOBODYS]
-    else:
-        uid, gid, groups = entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
-    if os.geteuid() not in (0, uid):
-        raise HostError(
-            f"only a daemon of root's opens files with the rights of {owner}; this one runs as another user"
-        )
-    return uid, gid, groups
 
 
 async def _received(connection: socket.socket, descriptors: array.array[int]) -> bytes:
@@ -241,19 +222,21 @@ def _become_and_open(descriptor: int) -> None:
     os._exit(0)
 
 
-def _open(path: str, writable: bool, form: str | None) -> tuple[int, _Found]:
+def _open(path: str, writable: bool, form: str | None, folder: bool) -> tuple[int, _Found]:
     # Not to wait for a pipe's other end, nor to make a terminal ours; links are followed with the user's rights.
     flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
         status = os.fstat(descriptor)
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
-            return descriptor, (0, "is neither a file nor a block device", 0, 0, 0)
+        fits = (stat.S_ISDIR,) if folder else (stat.S_ISREG, stat.S_ISBLK)
+        if not any(is_such(status.st_mode) for is_such in fits):
+            what = "is not a folder" if folder else "is neither a file nor a block device"
+            return descriptor, (0, what, 0, 0, 0)
         trouble = _unfit(descriptor)
         if trouble:
             return descriptor, (0, trouble, 0, 0, 0)
         header = b"" if form is None else os.pread(descriptor, HEADER_BYTES, 0)
-        length = os.lseek(descriptor, 0, os.SEEK_END)
+        length = 0 if folder else os.lseek(descriptor, 0, os.SEEK_END)
     except OSError as error:
         return -1, (error.errno or errno.EIO, "", 0, 0, 0)
     except ValueError:
@@ -271,7 +254,7 @@ def _unfit(descriptor: int) -> str:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     if status[0] in _PSEUDO:
-        return "is a file of the kernel's own, and no image"
+        return "is the kernel's own, and neither an image nor a folder of files"
     return "is on a FUSE file system, whose owner the daemon would have to wait for" if status[0] == _FUSE else ""
 
 

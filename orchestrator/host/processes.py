@@ -17,12 +17,16 @@ from orchestrator.core.pins import Standing
 from orchestrator.core.xml.monitor import OUR_MONITOR
 from orchestrator.errors import FailedError
 from orchestrator.ports import Thread
+from orchestrator.process_identity import identity
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _REALTIME = (os.SCHED_FIFO, os.SCHED_RR, 6)  # 6: SCHED_DEADLINE
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
+
+_OURS = re.compile(r"\((qemu-system-|qemu-storage-|virtiofsd\b|swtpm\b)")
+"""How the names of guests' processes begin, of which the kernel keeps 15 characters."""
 
 _LIBVIRTS = re.compile(r"/machine[./].*qemu.*/(vcpu\d+|iothread\d+|emulator)$")
 """The control groups of a guest's threads, as libvirt names them; systemd's names for what is above them too."""
@@ -184,13 +188,8 @@ class ProcFs:
                     cpuset.write_text(f"{format_cpulist(cores)}\n")
 
     def identity(self, pid: int) -> str:
-        """Return pid, starttime (22 in proc(5)) and the boot's id."""
-        try:
-            _, _, tail = (self._root / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")
-            boot = (self._root / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
-        except OSError:
-            return ""
-        return f"{pid} {tail.split()[19]} {boot}"
+        """Return pid, starttime and the boot's id."""
+        return identity(pid, self._root)
 
     def freeze(self, pid: int, uuid: str) -> None:
         """Send SIGSTOP to the QEMU process of this domain, which stops all its threads."""
@@ -236,7 +235,7 @@ class ProcFs:
             return []
 
     def reap(self) -> None:
-        """Collect QEMU processes that ended as our children though another had started them in the background.
+        """Collect QEMUs and back ends that ended as our children though another had started them in the background.
 
         They have a session of their own. For the children of this one, QEMUs among them, libvirt waits itself,
         and is confused if somebody else does.
@@ -258,7 +257,7 @@ class ProcFs:
         except OSError:
             return False
         state, _parent, _group, session, *_ = tail.split()
-        return "(qemu-system-" in head and state == "Z" and int(session) != os.getsid(0)
+        return _OURS.search(head) is not None and state == "Z" and int(session) != os.getsid(0)
 
 
 def become_subreaper() -> None:

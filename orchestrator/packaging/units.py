@@ -17,6 +17,7 @@ CAPABILITIES = (
     "CAP_KILL",
     "CAP_LINUX_IMMUTABLE",
     "CAP_NET_ADMIN",
+    "CAP_SETFCAP",
     "CAP_SETGID",
     "CAP_SETPCAP",
     "CAP_SETUID",
@@ -26,7 +27,8 @@ CAPABILITIES = (
     "CAP_SYS_RESOURCE",
 )
 """What root keeps: files of all users, mounts that hold them fast, affinities, real time, locked memory,
-append-only files, /proc of all QEMUs, taps, and what it takes to take capabilities from QEMU."""
+append-only files, /proc of all QEMUs, taps, what it takes to take capabilities from QEMU, and to shut in (as nobody but
+root outside) what serves root's folders to guests."""
 
 _SERVICE = """\
 [Unit]
@@ -49,7 +51,8 @@ TimeoutStopSec=30s
 # shielded that core is not given to this slice, and systemd would not start what it cannot put there.
 {limits}
 # No Protect*=, Private*= and the like, which bring a mount namespace: guests' files are held fast by mounts, which the
-# next scheduler has to find. No MemoryDenyWriteExecute=, since QEMU translates code where there is no KVM.
+# next scheduler has to find. No MemoryDenyWriteExecute=, since QEMU translates code where there is no KVM. Namespaces
+# are for what serves folders to guests, which is shut into its own.
 {hardening}
 [Install]
 WantedBy=multi-user.target
@@ -88,7 +91,7 @@ CapabilityBoundingSet={" ".join(CAPABILITIES)}
 NoNewPrivileges=yes
 LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
-RestrictNamespaces=yes
+RestrictNamespaces=user mnt net ipc uts
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 """

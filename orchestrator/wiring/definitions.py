@@ -93,10 +93,11 @@ def _parse(
 
 
 def _unreadable(guest: ParsedGuest) -> list[tuple[str, str]]:
-    from orchestrator.config import guest_paths
+    from orchestrator.core.files import guest_files
     from orchestrator.host.guest_files import unreadable
 
-    return [(key, why) for key, path in guest_paths(guest.spec) if (why := unreadable(path))]
+    found = [(file.key, unreadable(file.path, folder=file.folder)) for file in guest_files(guest.spec)]
+    return [(key, why) for key, why in found if why]
 
 
 def _without_faults(

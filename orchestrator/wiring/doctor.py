@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.backends.programs import find
+from orchestrator.core import backends
 from orchestrator.core.arch import TRAITS
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GIB, Architecture
@@ -47,6 +49,7 @@ def findings(policy: Policy) -> Iterator[Finding]:
     for architecture in Architecture:
         yield prerequisites.emulator(architecture, TRAITS[architecture].emulator, _PACKAGES[architecture])
     yield prerequisites.program("qemu-img", "qemu-utils", "it makes disk overlays")
+    yield from _back_ends()
     yield prerequisites.extra("capstone", "inspect", "it disassembles for `inspect --disassemble`")
     yield prerequisites.efi_firmware((architecture, TRAITS[architecture].machine) for architecture in Architecture)
     yield prerequisites.cgroups()
@@ -73,6 +76,24 @@ async def guest_findings(name: str, connect: str, policy: Path | None) -> list[F
         Finding(each.name, Level.OK if each.closed else Level.NOTE, each.found, "" if each.closed else each.mend)
         for each in judge(facts, reserved_cores(policy))
     ]
+
+
+_SERVES = {
+    backends.Kind.DISK: "a disk with backend = 'vhost-user'",
+    backends.Kind.SHARE: "a [[share]]",
+    backends.Kind.TPM: "a [tpm]",
+}
+
+
+def _back_ends() -> Iterator[Finding]:
+    """Say which programs there are that serve devices beside QEMU."""
+    for kind, what in _SERVES.items():
+        path = find(kind)
+        if path is None:
+            mend = f"apt-get install {backends.PACKAGES[kind]}"
+            yield Finding(kind, Level.NOTE, f"not there; guests with {what} cannot start", mend)
+        else:
+            yield Finding(kind, Level.OK, f"{path}, for guests with {what}")
 
 
 def _kept_off(policy: Policy) -> Iterator[Finding]:

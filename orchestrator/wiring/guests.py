@@ -99,6 +99,7 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
     from orchestrator.rooms import CGROUP
+    from orchestrator.wiring.backends import service_back_ends
     from orchestrator.wiring.emergency import barred_by, guard_book
     from orchestrator.wiring.payloads import service_payloads
 
@@ -114,6 +115,7 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
         QmpMonitors(),
         files,
         service_payloads(),
+        service_back_ends(user),
         bounds_memory=bounds_memory(connect),
         merges_memory=merges,
         foreign=user is not None,
@@ -175,14 +177,16 @@ async def stop_domains(domains: Sequence[LiveDomain], connect: str) -> None:
     from orchestrator.host import embed
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.together import all_or_first_failure
+    from orchestrator.wiring.backends import service_back_ends
 
     if connect == EMBED and embed.holder(embedded_root()) is not None:
         await all_or_first_failure([_stop_by_signal(domain) for domain in domains])
         return
-    files = GuestDirectories(guest_directories())
+    files, back_ends = GuestDirectories(guest_directories()), service_back_ends()
     async with open_hypervisor(connect) as hypervisor:
         await all_or_first_failure([hypervisor.remove(domain.uuid) for domain in domains])
     for domain in domains:
+        await back_ends.end(domain.metadata.directory)
         files.discard(domain.name)
 
 

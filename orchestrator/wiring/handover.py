@@ -170,6 +170,7 @@ async def _measure_ways(bench: _Bench) -> tuple[dict[str, Times], tuple[int, ...
         launcher.monitors,
         launcher.files,
         launcher.payloads,
+        launcher.back_ends,
         on_suspend=driven.stopping,
     )
     engine = Engine(topology, policy, launcher, clock, on_notice=driven.note)

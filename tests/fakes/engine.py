@@ -15,6 +15,7 @@ from orchestrator.core.topology import Topology
 from orchestrator.core.xml.domain import Accelerator
 from orchestrator.engine import Engine, Guest
 from orchestrator.launch import Launcher
+from tests.fakes.backends import FakeBackEnds
 from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost
 from tests.fakes.hypervisor import FakeHypervisor
@@ -31,8 +32,15 @@ def engine_on(host: FakeHost, cpus: str = "0-7", reserved: Iterable[int] = ()) -
 
 def launcher_on(host: FakeHost, topology: Topology) -> Launcher:
     """Return a launcher on a host in memory."""
-    payloads = FakePayloads(host)
-    return Launcher(topology, FakeHypervisor(host), FakeProcesses(host), FakeMonitors(host), FakeFiles(host), payloads)
+    return Launcher(
+        topology,
+        FakeHypervisor(host),
+        FakeProcesses(host),
+        FakeMonitors(host),
+        FakeFiles(host),
+        FakePayloads(host),
+        FakeBackEnds(host),
+    )
 
 
 @contextlib.asynccontextmanager

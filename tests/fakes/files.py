@@ -25,7 +25,7 @@ class FakeFiles:
         pins: Mapping[str, GuestFile],
         owner: str,
         copies: Mapping[str, str],
-    ) -> None:
+    ) -> Mapping[str, int]:
         self._host.trace.append(f"prepare {name}")
         self._host.files[name] = {}
         if name in self._host.faults.prepare:
@@ -41,6 +41,7 @@ class FakeFiles:
             if saved not in self._host.disk:
                 raise FailedError(f"{overlay}: cannot be a copy of the saved one: it is not there")
             self._host.files[name][basename(overlay)] = self._host.disk[saved]
+        return {pin: self._host.sizes.get(file.path, 0) for pin, file in pins.items() if file.format is not None}
 
     def discard(self, name: str) -> None:
         self._host.trace.append(f"discard {name}")

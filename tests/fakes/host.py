@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from orchestrator.core.pins import Standing
 from orchestrator.core.xml.metadata import Metadata
 from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, Thread, ThreadRoles
 from tests.fakes.clock import FakeClock
@@ -55,6 +56,7 @@ class Faults:
     unmarkable: Collection[str] = ()
     keeps_vcpus: Collection[str] = ()
     refuses_vcpus: Collection[str] = ()
+    no_back_ends: Collection[str] = ()
     cannot_be_saved: Collection[str] = ()
     cannot_be_restored: Collection[str] = ()
     astray: Mapping[str, Astray] = field(default_factory=dict)
@@ -89,6 +91,16 @@ class FakeDomain:
         return self.ran + (0.0 if self.since is None else now - self.since)
 
 
+@dataclass(slots=True)
+class FakeBackEnd:
+    """A process beside a guest: with the rights of whom it runs, None for ours, and where its one thread may run."""
+
+    pid: int
+    owner: str | None
+    standing: Standing
+    ended: bool = False
+
+
 SOME_REGISTERS = """\
 RIP=0000000000001000 RFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
 CS =0008 0000000000000000 00000000 00209a00 DPL=0 CS64 [-R-]
@@ -101,7 +113,8 @@ class FakeHost:
     """The host. `trace` has what was asked of it, in order, as ``what guest``; `files` guest to name to content,
     `realtime` are threads in such a class, `captive` guests whose cgroup lets nobody pin their threads,
     `closed` why a path cannot be opened with a user's rights, `clashes` what was wrong with who ran where, `disk` other
-    files by path."""
+    files by path, `sizes` those of disks in images, `back_ends` what was started beside guests, by run directory and
+    name."""
 
     faults: Faults = field(default_factory=Faults)
     closed: dict[str, str] = field(default_factory=dict)
@@ -112,6 +125,8 @@ class FakeHost:
     events: asyncio.Queue[DomainEvent] = field(default_factory=asyncio.Queue)
     clashes: list[str] = field(default_factory=list)
     disk: dict[str, bytes] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    back_ends: dict[str, dict[str, FakeBackEnd]] = field(default_factory=dict)
     realtime: set[int] = field(default_factory=set)
     captive: set[str] = field(default_factory=set)
     pids: count[int] = field(default_factory=lambda: count(1000, 100))

@@ -134,7 +134,7 @@ def _domain(tree: Element, pid: int) -> FakeDomain:
         most_vcpus=most,
         images={
             f"libvirt-{number}-storage": source.get("file")
-            for number, source in enumerate(tree.iterfind("devices/disk//source"), 1)
+            for number, source in enumerate(tree.iterfind("devices/disk[@type='file']//source"), 1)
         },
     )
 

@@ -100,7 +100,10 @@ def test_what_is_no_image_is_not_taken_and_nobody_waits_for_it(home: Path) -> No
     os.mkfifo(pipe, 0o666)
     os.chown(pipe, ALICE, ALICE)
     told = troubles(ALICE, *map(kernel, [pipe, "/dev/null", home / "alice", "/proc/self/environ", "/sys/kernel/notes"]))
-    no_file, kernels_own = "is neither a file nor a block device", "is a file of the kernel's own, and no image"
+    no_file, kernels_own = (
+        "is neither a file nor a block device",
+        "is the kernel's own, and neither an image nor a folder of files",
+    )
     assert told[:3] == [f"{pipe} {no_file}", f"/dev/null {no_file}", f"{home}/alice {no_file}"]
     assert told[4] == f"/sys/kernel/notes {kernels_own}"
     assert told[3]

@@ -13,6 +13,7 @@ from orchestrator.core.model import (
     Architecture,
     Boot,
     Disk,
+    DiskBackend,
     DiskBoot,
     DiskFormat,
     EmulatorThreads,
@@ -27,7 +28,9 @@ from orchestrator.core.model import (
     OnCrash,
     PayloadBoot,
     Serial,
+    Share,
     Size,
+    Tpm,
     Watchdog,
 )
 from orchestrator.core.payloads import MappedPayload, PayloadMap, PayloadWish
@@ -44,6 +47,8 @@ DISKS = (
     Disk(path="/srv/images/shared.qcow2", format=DiskFormat.QCOW2, overlay=True),
     Disk(path="/srv/images/shared.raw", format=DiskFormat.RAW, overlay=True),
 )
+SERVED = tuple(replace(disk, backend=DiskBackend.VHOST_USER) for disk in DISKS)
+SHARES = (Share(path="/srv/files", tag="files"), Share(path="/srv/tools", tag="tools", readonly=True))
 PAYLOAD = PayloadBoot(payload="/srv/payloads/heartbeat.elf")
 KERNEL = KernelBoot(kernel="/srv/linux/vmlinuz", initrd="/srv/linux/initrd.img", cmdline="console=ttyS0 quiet")
 ODD_PATH = """/srv/a,b=c <d> & "e" 'f' %s é/x"""
@@ -111,6 +116,10 @@ def window(architecture: Architecture) -> Domain:
     return with_payload(replace(guest, spec=replace(guest.spec, payload=wish)), mapped)
 
 
+def with_shares(guest: Domain) -> Domain:
+    return replace(guest, spec=replace(guest.spec, shares=SHARES))
+
+
 _AARCH64 = Architecture.AARCH64
 _DISK = DISKS[:1]
 _FIRMWARE = "/usr/share/qemu/bios-256k.bin"
@@ -131,6 +140,15 @@ CASES: Mapping[str, Domain] = {
     "boot-firmware": domain(boot=FirmwareBoot(firmware=_FIRMWARE)),
     "disks": domain(disks=DISKS),
     "disks-iothreads": domain(disks=DISKS, iothreads=2),
+    "served-disks": domain(disks=SERVED),
+    "served-disk-boots": domain(
+        boot=DiskBoot(disk="vda", firmware="efi"), disks=(*SERVED[:1], *DISKS[1:2]), iothreads=1
+    ),
+    "served-pinned": replace(domain(disks=SERVED), pinned=True),
+    "shares": domain(_AARCH64, shares=SHARES),
+    "shares-on-huge-pages": domain(shares=SHARES[:1], hugepages=Size(2 * MIB), nodes=(1,)),
+    "shares-beside-a-window": with_shares(window(Architecture.X86_64)),
+    **{f"tpm-{each}": domain(each, tpm=Tpm()) for each in Architecture if TRAITS[each].tpm_model},
     "network-user": domain(network=Network(kind=NetworkKind.USER)),
     "network-bridge": domain(network=Network(kind=NetworkKind.BRIDGE, name="br0")),
     "network-libvirt": domain(network=Network(kind=NetworkKind.NETWORK, name="default")),

@@ -89,6 +89,7 @@ def driven_engine(host: FakeHost) -> tuple[Engine, Driven]:
         plain.monitors,
         plain.files,
         plain.payloads,
+        plain.back_ends,
         on_suspend=driven.stopping,
     )
     return Engine(topology, Policy(), launcher, clock, on_notice=driven.note), driven

@@ -18,6 +18,7 @@ from orchestrator.core.model import (
     MIB,
     Architecture,
     Disk,
+    DiskBackend,
     DiskBoot,
     DiskFormat,
     EmulatorThreads,
@@ -33,8 +34,10 @@ from orchestrator.core.model import (
     PayloadBoot,
     RestartRules,
     Serial,
+    Share,
     Size,
     SmtWish,
+    Tpm,
     Watchdog,
 )
 from orchestrator.core.payloads import PayloadMap, PayloadWish
@@ -68,6 +71,7 @@ cmdline = "console=ttyS0"
 path = "data.qcow2"
 format = "qcow2"
 overlay = true
+backend = "vhost-user"
 [[disk]]
 path = "/srv/tools.img"
 format = "raw"
@@ -83,6 +87,12 @@ window = "1 h"
 [payload]
 name = "tools"
 map = "window"
+[tpm]
+state = "tpm"
+[[share]]
+path = "files"
+tag = "files"
+readonly = true
 """
 MINIMAL = 'name = "a"\narchitecture = "{}"\nvcpus = 1\nmemory = "16 MiB"\n'
 
@@ -102,7 +112,7 @@ def test_every_key_means_what_it_says() -> None:
         mode=Mode.EXCLUSIVE,
         weight=200,
         disks=(
-            Disk(path="/guests/data.qcow2", format=DiskFormat.QCOW2, overlay=True),
+            Disk(path="/guests/data.qcow2", format=DiskFormat.QCOW2, overlay=True, backend=DiskBackend.VHOST_USER),
             Disk(path="/srv/tools.img", format=DiskFormat.RAW, readonly=True),
         ),
         network=Network(kind=NetworkKind.BRIDGE, name="br0"),
@@ -122,6 +132,8 @@ def test_every_key_means_what_it_says() -> None:
         ),
         stop_grace=Duration.parse("60 s"),
         payload=PayloadWish(map=PayloadMap.WINDOW, name="tools"),
+        tpm=Tpm(state="/guests/tpm"),
+        shares=(Share(path="/guests/files", tag="files", readonly=True),),
     )
 
 
@@ -179,8 +191,8 @@ def test_ways_to_boot_and_the_files_they_need(boot: str, expected: Any, paths: d
 def test_a_missing_file_is_a_fault_on_its_line() -> None:
     guest = parse_guest(FULL, "web.toml", directory="/guests")
     lines = [guest.fault(key, "gone").line for key, _ in guest_paths(guest.spec)]
-    assert lines == [21, 22, 25, 29]
-    assert guest.fault("disk[1].path", "gone") == Fault("gone", "disk[1].path", 29)
+    assert lines == [21, 22, 25, 30]
+    assert guest.fault("disk[1].path", "gone") == Fault("gone", "disk[1].path", 30)
     assert guest.fault("boot.firmware", "wanted").line == 20
     assert isinstance(guest, ParsedGuest)
     assert guest.file == "web.toml"
@@ -212,7 +224,12 @@ def definitions() -> st.SearchStrategy[GuestSpec]:
         kind=named,
         name=st.from_regex(r"[A-Za-z0-9][\w.-]{0,14}", fullmatch=True).filter(str.isascii),
     )
-    disk = st.builds(Disk, path=path, format=..., readonly=...) | st.builds(Disk, path=path, format=..., overlay=...)
+    disk = st.builds(Disk, path=path, format=..., readonly=...) | st.builds(
+        Disk, path=path, format=..., overlay=..., backend=...
+    )
+    shares = st.lists(st.sampled_from("abc"), unique=True).flatmap(
+        lambda tags: st.tuples(*(st.builds(Share, path=path, tag=st.just(tag), readonly=...) for tag in tags))
+    )
     boot = st.one_of(
         st.builds(PayloadBoot, payload=path),
         st.builds(FirmwareBoot, firmware=path),
@@ -238,6 +255,8 @@ def definitions() -> st.SearchStrategy[GuestSpec]:
         disks=st.lists(disk, min_size=1, max_size=3).map(tuple),
         network=net,
         panic=st.just(False),
+        tpm=st.none(),
+        shares=shares,
         iothreads=st.integers(0, 16),
         clock=...,
         on_crash=st.just(OnCrash.RESTART),
@@ -251,7 +270,8 @@ def as_toml(spec: GuestSpec) -> str:
     """Write a definition as its owner would; JSON's strings, numbers and flags are TOML's too."""
     table = json.loads(encode_guest(spec))
     tables = {f"[{key}]": table.pop(key) for key in ("boot", "network", "restart") if key in table}
-    blocks = [("", table), *tables.items(), *(("[[disk]]", disk) for disk in table.pop("disk"))]
+    blocks = [("", table), *tables.items()]
+    blocks += [(f"[[{key}]]", each) for key in ("disk", "share") for each in table.pop(key)]
     rows = [
         (head, *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in block.items()))
         for head, block in blocks
@@ -279,7 +299,7 @@ def test_the_json_is_canonical() -> None:
         '{"architecture":"i386","boot":{"cmdline":"\\u00e4 <&>","kernel":"/guests/k"},"clock":"follows","disk":[],'
         '"emulator":"share","iothreads":0,"memory":"16 MiB","mode":"shared","name":"a",'
         '"network":{"type":"none"},"numa":"prefer","on_crash":"stop","panic":false,"rng":false,'
-        '"serial":"log","smt":"prefer","vcpus":1,"watchdog":"none","weight":100}'
+        '"serial":"log","share":[],"smt":"prefer","vcpus":1,"watchdog":"none","weight":100}'
     )
 
 

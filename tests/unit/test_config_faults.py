@@ -107,6 +107,18 @@ def test_an_empty_file_says_what_a_definition_needs() -> None:
         ("rng = 1", "rng: 1 is not true or false"),
         ("watchdog = 'bark'", "watchdog: 'bark' is not one of none, reset, poweroff, pause"),
         ("disk = 'd.img'", "disk: 'd.img' is not an array of tables, each under a line [[disk]]"),
+        ("tpm = true", "tpm: true is not a table"),
+        ("tpm = {state = '~/tpm'}", "tpm.state: '~/tpm' is not expanded; write the absolute path"),
+        ("share = [{path = '/srv'}]", "share[0].tag: missing; write text in quotes"),
+        (
+            "share = [{path = '/srv', tag = '-t'}]",
+            "share[0].tag: '-t' is not possible; "
+            "it is 1 to 36 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first",
+        ),
+        (
+            "share = [{path = '/a', tag = 't'}, {path = '/b', tag = 't'}]",
+            "share[1].tag: 't' is the tag of another shared folder already",
+        ),
         ("network = 'user'", "network: 'user' is not a table"),
         ("network = {type = 'lan'}", "network.type: 'lan' is not one of none, user, bridge, network"),
         ("network = {kind = 'user'}", "network.kind: unknown key; possible are type, name"),
@@ -203,6 +215,27 @@ def test_what_arm_machines_lack(architecture: str) -> None:
         f"5: panic: an {architecture} machine has no panic device; x86 ones have",
         "6: boot.firmware: missing; an ARM machine has none of its own: write 'efi' or the path of an image",
     ]
+
+
+def test_a_machine_without_a_place_for_a_tpm() -> None:
+    assert faults(GOOD.replace("x86_64", "armv7l") + f"tpm = {{}}\n{BOOT}") == [
+        "5: tpm: an armv7l machine has no place for a TPM; x86 and aarch64 ones have"
+    ]
+
+
+def test_who_works_in_the_guests_memory_must_see_what_the_guest_writes() -> None:
+    text = (
+        f"{GOOD}{BOOT}{DISK}{DISK}backend = 'vhost-user'\n[[share]]\npath = '/srv'\ntag = 't'\n[payload]\nname = 'p'\n"
+    )
+    why = (
+        "works in the guest's memory from another process, which sees nothing of what the guest writes with "
+        "payload.map = 'ram': that is on copies; map = 'window' goes with it"
+    )
+    assert faults(f"{text}map = 'ram'\n") == [
+        f"13: disk[1].backend: 'vhost-user' {why}",
+        f"14: share: a shared folder {why}",
+    ]
+    parse_guest(f"{text}map = 'window'\n".encode(), "x.toml", directory="/guests")
 
 
 def test_a_32_bit_arm_kernel_reads_less() -> None:

@@ -24,6 +24,10 @@ LAYERS = {
     "chores": "chores",
     "payloads": "payloads",
     "payload_ports": "ports",
+    "backends": "backends",
+    "backend_ports": "ports",
+    "process_identity": "ports",
+    "rights": "ports",
     "service": "service",
     "host": "host",
     "engine": "engine",
@@ -48,6 +52,7 @@ LAYERS = {
     "together": "engine",
     "serial": "engine",
     "config": "config",
+    "device_checks": "config",
     "policy_file": "config",
     "policy_schema": "config",
     "toml_tables": "config",
@@ -75,7 +80,8 @@ MAY_IMPORT = {
     "cli": {"cli", "wiring", "config", *_BELOW},
     "wiring": {*LAYERS.values()} - {"cli", "packaging"},
     **{
-        layer: {layer, *_BELOW} for layer in ("bench", "lab", "guard", "chores", "page", "payloads", "engine", "config")
+        layer: {layer, *_BELOW}
+        for layer in ("bench", "lab", "guard", "chores", "page", "payloads", "backends", "engine", "config")
     },
     "simulator": {"simulator", "config", *_BELOW},
     "service": {"service", "engine", "config", *_BELOW},

@@ -1,7 +1,8 @@
-"""<devices> other than disks: serial port, network card, entropy, watchdog, panic notifier; and what is left out."""
+"""<devices> other than disks: folders, serial port, network card, TPM, entropy, watchdog, panic; what is left out."""
 
 from __future__ import annotations
 
+from orchestrator.core.backends import TPM_NAME, share_name
 from orchestrator.core.model import NetworkKind, Serial, Watchdog
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, element
@@ -16,13 +17,36 @@ def devices_element(domain: Domain) -> Element:
         element("emulator", text=domain.emulator),
         *disk_elements(domain),
         element("controller", type="usb", model="none"),
+        *_filesystems(domain),
         *_interface(domain),
         *_serial(domain),
+        *_tpm(domain),
         *_rng(domain),
         *_watchdog(domain),
         *_panic(domain),
         element("memballoon", model="none"),
     )
+
+
+def _filesystems(domain: Domain) -> list[Element]:
+    """Return the shared folders. libvirt would start virtiofsd as root, and on whatever core it itself is."""
+    return [
+        element(
+            "filesystem",
+            element("driver", type="virtiofs"),
+            element("source", socket=domain.back_end_socket(share_name(index))),
+            element("target", dir=share.tag),
+            type="mount",
+        )
+        for index, share in enumerate(domain.spec.shares)
+    ]
+
+
+def _tpm(domain: Domain) -> list[Element]:
+    if domain.spec.tpm is None:
+        return []
+    source = element("source", type="unix", mode="connect", path=domain.back_end_socket(TPM_NAME))
+    return [element("tpm", element("backend", source, type="external"), model=domain.traits.tpm_model)]
 
 
 def _interface(domain: Domain) -> list[Element]:

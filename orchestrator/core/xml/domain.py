@@ -107,12 +107,17 @@ class Domain:
 
     @property
     def pins(self) -> dict[str, GuestFile]:
-        """Return the file of the definition that is held fast at each path."""
-        return {f"{self.directory}/{file.pin}": file for file in guest_files(self.spec)} if self.pinned else {}
+        """Return the file of the definition that is held fast at each path; folders are not: QEMU uses none itself."""
+        files = guest_files(self.spec) if self.pinned else ()
+        return {f"{self.directory}/{file.pin}": file for file in files if not file.folder}
 
     def file(self, key: str, path: str) -> str:
-        """Return where QEMU finds what the definition has at `key`, which is `path`."""
+        """Return where QEMU, or a back end of the guest's, finds what the definition has at `key`, which is `path`."""
         return f"{self.directory}/{GuestFile(key, path).pin}" if self.pinned else path
+
+    def back_end_socket(self, name: str) -> str:
+        """Return the path at which QEMU reaches the back end of this name."""
+        return f"{self.directory}/{name}.sock"
 
     def overlay(self, target: str) -> str:
         """Return the path of the throw-away layer above the disk `target`."""

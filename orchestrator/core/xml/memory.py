@@ -33,6 +33,7 @@ def memory_element(domain: Domain) -> Element:
 def backing_element(domain: Domain) -> Element | None:
     """Return <memoryBacking>: huge pages if wished, and no pages merged with others' unless the policy says so.
 
+    Where a process beside QEMU works in the guest's memory, that is shared with whom QEMU hands it to, and nobody else.
     What <nosharepages> says (QEMU's ``mem-merge=off``) holds for all memory objects of the guest, also for ours.
     """
     backing = element("memoryBacking")
@@ -41,6 +42,9 @@ def backing_element(domain: Domain) -> Element | None:
         backing.append(element("hugepages", page))
     if not domain.merged:
         backing.append(element("nosharepages"))
+    if domain.spec.has_vhost_user:
+        backing.append(element("source", type="memfd"))
+        backing.append(element("access", mode="shared"))
     return backing if len(backing) else None
 
 
@@ -93,7 +97,10 @@ def file_arguments(domain: Domain) -> tuple[str, ...]:
         file, share = _quoted(domain.ram_file.path), "on" if domain.ram_file.shared else "off"
         backend = f"memory-backend-file,id={RAM},mem-path={file},size={size},share={share}"
     elif domain.has_plain_ram:
-        backend = f"memory-backend-ram,id={RAM},size={size}"
+        if domain.spec.has_vhost_user:
+            backend = f"memory-backend-memfd,id={RAM},size={size},share=on"
+        else:
+            backend = f"memory-backend-ram,id={RAM},size={size}"
     if backend:
         arguments += ["-object", backend, "-machine", f"memory-backend={RAM}"]
     if domain.window is not None:

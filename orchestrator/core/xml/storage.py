@@ -1,22 +1,22 @@
-"""<disk>: virtio disks, read-only or with a throw-away overlay, spread over the I/O threads."""
+"""<disk>: virtio disks, read-only or with a throw-away overlay, spread over the I/O threads or served from outside."""
 
 from __future__ import annotations
 
 from orchestrator.core.files import disk_key
-from orchestrator.core.model import Disk, DiskBoot, DiskFormat, disk_target
+from orchestrator.core.model import Disk, DiskBackend, DiskBoot, DiskFormat, disk_target
 from orchestrator.core.xml.domain import Domain
 from orchestrator.core.xml.elements import Element, element
 
 
 def disk_elements(domain: Domain) -> list[Element]:
     """Return a <disk> for each disk of the definition, in its order."""
-    return [_disk(domain, index, disk) for index, disk in enumerate(domain.spec.disks)]
+    kinds = {DiskBackend.QEMU: _disk, DiskBackend.VHOST_USER: _vhost_user_disk}
+    return [kinds[disk.backend](domain, index, disk) for index, disk in enumerate(domain.spec.disks)]
 
 
 def _disk(domain: Domain, index: int, disk: Disk) -> Element:
     spec, target = domain.spec, disk_target(index)
     iothread = index % spec.iothreads + 1 if spec.iothreads else None
-    boots = isinstance(spec.boot, DiskBoot) and spec.boot.disk == target
     top_format = DiskFormat.QCOW2 if disk.overlay else disk.format
     image = domain.file(disk_key(index), disk.path)
     top_path = domain.overlay(target) if disk.overlay else image
@@ -35,6 +35,26 @@ def _disk(domain: Domain, index: int, disk: Disk) -> Element:
         parts[2:2] = end
     if disk.readonly:
         parts.append(element("readonly"))
-    if boots:
-        parts.append(element("boot", order=1))
-    return element("disk", *parts, type="file", device="disk")
+    return element("disk", *parts, *_boot(domain, target), type="file", device="disk")
+
+
+def _vhost_user_disk(domain: Domain, index: int, _disk: Disk) -> Element:
+    """Return the disk of a storage daemon, which knows all else of it: format, layer, and whether it is read-only.
+
+    It has a queue for each vCPU, as QEMU's own virtio disks have. Without <reconnect> a daemon that ends is noticed.
+    """
+    target = disk_target(index)
+    return element(
+        "disk",
+        element("driver", name="qemu", type="raw", queues=domain.spec.vcpus),
+        element("source", type="unix", path=domain.back_end_socket(target)),
+        element("target", dev=target, bus="virtio"),
+        *_boot(domain, target),
+        type="vhostuser",
+        device="disk",
+    )
+
+
+def _boot(domain: Domain, target: str) -> list[Element]:
+    boot = domain.spec.boot
+    return [element("boot", order=1)] if isinstance(boot, DiskBoot) and boot.disk == target else []
