@@ -7,6 +7,7 @@ a guest. It takes no socket here: bytes come from the protocol's transport, and 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from orchestrator.answer import Answer
 from orchestrator.core.qmplines import Conversation
@@ -46,15 +47,23 @@ class Lookout:
 
 
 class ShortCut(asyncio.Protocol):
-    """Gives commands and takes their answers out of what is received; all else goes to the protocol behind it."""
+    """Gives commands and takes their answers out of what is received; all else goes to the protocol behind it.
+
+    All but events that nobody hears: `heard` are the others.
+    """
 
     def __init__(
-        self, socket: str, transport: asyncio.WriteTransport, behind: asyncio.Protocol, lookout: Lookout
+        self,
+        socket: str,
+        transport: asyncio.WriteTransport,
+        behind: asyncio.Protocol,
+        lookout: Lookout,
+        heard: Iterable[str],
     ) -> None:
         self._socket = socket
         self._transport = transport
         self._behind = behind
-        self._conversation = Conversation()
+        self._conversation = Conversation(heard)
         self._awaited: dict[str, tuple[str, Answer, asyncio.TimerHandle]] = {}
         self._over = False
         self._loop = asyncio.get_running_loop()

@@ -1,17 +1,19 @@
 """QEMU's answers to the commands of a hand-over, found among all else that it says without reading the rest.
 
 Bytes go in and out, nothing is sent or awaited here. A line that is not ours is passed on as it came, to a client
-that reads everything; events that tell of a guest's turns are dropped, since whoever ordered the turn has the answer.
+that reads everything. Events that nobody hears are dropped unread: a guest can have QEMU tell of some as often as it
+likes (that a crash kernel was loaded, a hundred thousand times a second), and the answer to a stop comes after them.
 Growth: linear in the bytes.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _PREFIX = "turn-"
-_TURNS = (b'"event": "STOP"}', b'"event": "RESUME"}')  # as QEMU writes them; written otherwise, they are passed on
+_EVENT, _NAME = b'{"timestamp": ', b'"event": "'  # as QEMU writes an event; one written otherwise is passed on
 _DONE, _END = b'{"return": {}, "id": "', b'"}\r'  # as QEMU writes an answer; one written otherwise is parsed
 
 
@@ -23,9 +25,13 @@ class Answer(NamedTuple):
 
 
 class Conversation:
-    """Commands that were given, each with an id of its own, and are not answered yet."""
+    """Commands that were given, each with an id of its own, and are not answered yet.
 
-    def __init__(self) -> None:
+    `heard` are the names of the events that somebody hears.
+    """
+
+    def __init__(self, heard: Iterable[str]) -> None:
+        self._heard = frozenset(name.encode() for name in heard)
         self._given = 0
         self._awaited: set[str] = set()
         self._unfinished = b""
@@ -42,10 +48,14 @@ class Conversation:
         *lines, self._unfinished = (self._unfinished + received).split(b"\n")
         answers, rest = [], []
         for line in lines:
+            if line.startswith(_EVENT):
+                if line.partition(_NAME)[2].partition(b'"')[0] in self._heard:
+                    rest.append(line + b"\n")
+                continue
             answer = self._answer(line) if b'"turn-' in line else None
             if answer is not None:
                 answers.append(answer)
-            elif not line.rstrip().endswith(_TURNS):
+            else:
                 rest.append(line + b"\n")
         return answers, b"".join(rest)
 

@@ -203,7 +203,8 @@ class _Client(QMPClient):
         """Put a listener before the library's own; call it once, when the session is there."""
         assert self._writer is not None
         transport = self._writer.transport
-        turns = ShortCut(socket, transport, cast(asyncio.Protocol, transport.get_protocol()), lookout)
+        behind = cast(asyncio.Protocol, transport.get_protocol())
+        turns = ShortCut(socket, transport, behind, lookout, TOLD)
         transport.set_protocol(turns)
         return turns
 

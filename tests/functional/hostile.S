@@ -1,5 +1,5 @@
-# Guests that mean harm, as boot sectors: one of SPIN, TRIPLE, FLOOD, TOUCH, TIMER or FILL is defined when this is
-# assembled. None of them ever stops by itself, and none listens to anybody.
+# Guests that mean harm, as boot sectors: one of SPIN, TRIPLE, FLOOD, TOUCH, TIMER, FILL or EVENTS is defined when this
+# is assembled. None of them ever stops by itself, and none listens to anybody.
         .code16
         .globl _start
 _start: cli
@@ -83,6 +83,13 @@ packet: .byte   16, 0
         .word   64
         .word   0x8000, 0
 where:  .long   64, 0
+#endif
+
+#ifdef EVENTS                   // has QEMU tell over QMP that a crash kernel was loaded, as often as it can (pvpanic)
+        movw    $0x505, %dx
+        movb    $2, %al
+1:      outb    %al, %dx
+        jmp     1b
 #endif
 
         .org    510

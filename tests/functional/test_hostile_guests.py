@@ -22,14 +22,13 @@ import pytest
 from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.processes import ProcFs
 from orchestrator.ports import Monitor
+from tests.functional.hostile import DISK, HARM, boot_sector
 
 HERE = Path(__file__).parent
 PAYLOAD = HERE.parents[1] / "domains/build/heartbeat-i386.elf"
-DISK = 4 << 20
 ROUNDS = 5
+MEMORY = 256 << 20
 PATIENCE = 120.0  # seconds until a stop must be confirmed, on a machine with whatever else to do
-
-HARM = ("SPIN", "TRIPLE", "FLOOD", "TOUCH", "TIMER", "FILL")
 
 
 @dataclass(frozen=True)
@@ -44,20 +43,6 @@ class Qemu:
 
     def used(self) -> float:
         return sum(thread.cpu_seconds for thread in ProcFs().threads(self.pid))
-
-
-def boot_sector(harm: str, directory: Path) -> Path:
-    source, made, disk = directory / "hostile.s", directory / "hostile.o", directory / "disk"
-    source.write_bytes(
-        subprocess.run(["cpp", "-P", f"-D{harm}", str(HERE / "hostile.S")], capture_output=True, check=True).stdout
-    )
-    linked = directory / "hostile.elf"
-    subprocess.run(["as", "--32", "-o", made, source], check=True)
-    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "-o", linked, made], check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", linked, disk], check=True)
-    assert disk.read_bytes()[510:] == b"\x55\xaa"
-    os.truncate(disk, DISK)
-    return disk
 
 
 def qemu(directory: Path, *arguments: str) -> Qemu:
@@ -98,6 +83,10 @@ async def turns(hostile: Qemu, neighbour: Qemu) -> list[float]:
             await asyncio.wait_for(bad.suspend(), PATIENCE)
             took.append(time.monotonic() - began)
             await has_a_turn(good, neighbour)
+        with contextlib.suppress(TimeoutError):
+            told = await asyncio.wait_for(anext(aiter(bad.events())), 0.1)
+            assert told[0] == "RESET", "nobody has to hear of anything else"
+        assert ProcFs().memory(hostile.pid) < MEMORY, "what it has to tell piles up in its QEMU"
         before = hostile.used()
         await asyncio.sleep(0.2)
         assert hostile.used() - before < 0.1, "it runs on though it is stopped"
@@ -131,7 +120,8 @@ def test_it_can_be_stopped_and_the_next_has_its_turn(
     harm: str, neighbour: Qemu, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disk = boot_sector(harm, tmp_path)
-    hostile = qemu(tmp_path, "-drive", f"file={disk},format=raw,if=ide")
+    panics = ("-device", "pvpanic") if harm == "EVENTS" else ()
+    hostile = qemu(tmp_path, "-drive", f"file={disk},format=raw,if=ide", *panics)
     try:
         took = asyncio.run(turns(hostile, neighbour))
     finally:

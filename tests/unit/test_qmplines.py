@@ -13,6 +13,7 @@ from orchestrator.core.qmplines import Answer, Conversation
 EVENT = b'{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "%b"}\r\n'
 SHUTDOWN = b'{"timestamp": {}, "event": "SHUTDOWN", "data": {"guest": false, "reason": "turn-1"}}\r\n'
 OTHERS = b'{"return": {"status": "running"}, "id": "__qmp#00007"}\r\n'
+HEARD = ("SHUTDOWN", "RESET")
 DONE = b'{"return": {}, "id": "turn-%d"}\r\n'
 
 
@@ -36,7 +37,7 @@ def heard(conversation: Conversation, text: bytes, cuts: list[int]) -> tuple[lis
 
 
 def test_a_command_is_a_line_with_an_id_of_its_own() -> None:
-    conversation = Conversation()
+    conversation = Conversation(HEARD)
     for number in (1, 2):
         name, line = conversation.ask("stop")
         assert name == f"turn-{number}"
@@ -56,7 +57,7 @@ TOLD = [Answer("turn-1", None), Answer("turn-2", "no")], SHUTDOWN + OTHERS
 
 
 def after_two(kind: type[Conversation] = Conversation) -> Conversation:
-    conversation = kind()
+    conversation = kind(HEARD)
     conversation.ask("stop")
     conversation.ask("cont")
     return conversation
@@ -84,3 +85,15 @@ def test_what_nobody_asked_and_what_only_looks_like_an_answer_is_passed_on() -> 
 def test_turns_written_in_another_way_are_the_librarys_to_drop() -> None:
     line = b'{"event":"STOP"}\n'
     assert after_two().hear(line) == ([], line)
+
+
+def test_events_that_nobody_hears_are_dropped_unread_and_only_they() -> None:
+    loaded = b'{"timestamp": {}, "event": "GUEST_CRASHLOADED", "data": {"action": "run"}}\r\n'
+    sly = b'{"return": "x", "id": "y", "event": "GUEST_CRASHLOADED"}\r\n'
+    nameless = b'{"timestamp": {}}\r\n'
+    conversation = after_two()
+    assert conversation.hear(loaded * 3 + EVENT % b"RESET" + loaded + DONE % 1 + sly + nameless + loaded[:40]) == (
+        [Answer("turn-1", None)],
+        EVENT % b"RESET" + sly,
+    )
+    assert conversation.hear(loaded[40:] + SHUTDOWN) == ([], SHUTDOWN)
