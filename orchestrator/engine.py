@@ -176,13 +176,13 @@ class Engine:
 
     async def kill(self, name: str, how: str = "killed") -> None:
         """End a guest's process at once, without its help; one that waits to be restarted is not. `how` is for `ps`."""
-        if self._upkeep.discard(name):
+        if self._upkeep.discard(name, how):
             return
         guest = self._known(name)
         with contextlib.suppress(HostError):  # as for an end
             await self._records.intend("kill", {"guest": name})
         if guest.over:
-            self._upkeep.discard(name)  # it has ended while that was written down
+            self._upkeep.discard(name, how)  # it has ended while that was written down
             return
         self._lives[name].killed(how)
         if guest.pid is not None:

@@ -247,17 +247,17 @@ class Upkeep:
             life.launch_failed(f"{why}; not restarted: {error}")
             self._follow(name, life)
 
-    def discard(self, name: str) -> bool:
-        """Have a guest that has ended in trouble not be restarted; False if there is none such."""
+    def discard(self, name: str, how: str = "stopped before it was restarted") -> bool:
+        """Have a guest that has ended in trouble not be restarted; False if there is none such. `how` is for `ps`."""
         life, guest = self._driver.lives.get(name), self._driver.guests.get(name)
         if life is not None and life.state is State.FAILED and guest is not None and guest.over:
-            life.killed()  # what follows is that it is given up
+            life.killed(how)  # what follows is that it is given up
             return True
         if life is None or life.state is not State.BACKING_OFF:
             return False
         life.happens(Event.DISCARDED)
         if guest is not None:
-            guest.ended = f"{life.why}; stopped before it was restarted"
+            guest.ended = f"{life.why}; {how}"
             self._driver.records.ended(guest.domain, guest.ended, "stopped")
         return True
 

@@ -26,6 +26,10 @@ class GuardBook:
         self.standing = Standing()
         self.head: Head | None = None
 
+    def reader(self) -> GuardBook:
+        """Return another reader of the same files, to whom everything is new."""
+        return GuardBook(self._path, self._reserve)
+
     def news(self) -> list[Record]:
         """Return the records that are new since the last call, all of them at first.
 

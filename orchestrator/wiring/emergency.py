@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.host.heartbeat import Heart
     from orchestrator.launch import Launcher
     from orchestrator.ports import Clock
-    from orchestrator.recorder import Recorder
+    from orchestrator.recorder import Records
     from orchestrator.service.door import Ban, Door
 
 LOOK_EVERY = 0.25
@@ -94,7 +94,7 @@ class Heeding:
     book: GuardBook
     engine: Engine
     launcher: Launcher
-    recorder: Recorder
+    records: Records
     clock: Clock
     tell: Callable[[str], None]
 
@@ -123,7 +123,7 @@ class Heeding:
             if records:
                 head = records[-1].head
                 with contextlib.suppress(OrchestratorError):  # a full disk: the next head says as much
-                    await self.recorder.intend("guard", {"seq": head.seq, "hash": head.hash})
+                    await self.records.intend("guard", {"seq": head.seq, "hash": head.hash})
 
     async def _heed(self, record: Record) -> None:
         if record.kind == REFUSED:
@@ -150,11 +150,22 @@ class Heeding:
         await pausing
 
 
-def heeding(engine: Engine, launcher: Launcher, recorder: Recorder, tell: Callable[[str], None]) -> Heeding:
+def heeding(engine: Engine, launcher: Launcher, records: Records, tell: Callable[[str], None]) -> Heeding:
     """Return what heeds the guard; its looks are no alarms of the scheduler's clock, which collects garbage between."""
     from orchestrator.host.clock import MonotonicClock
 
-    return Heeding(guard_book(), engine, launcher, recorder, MonotonicClock(), tell)
+    return Heeding(guard_book(), engine, launcher, records, MonotonicClock(), tell)
+
+
+@contextlib.asynccontextmanager
+async def heeded(heeding: Heeding) -> AsyncIterator[None]:
+    """Heed the guard meanwhile."""
+    heeds = asyncio.create_task(heeding.run())
+    try:
+        yield
+    finally:
+        heeds.cancel()
+        await asyncio.gather(heeds, return_exceptions=True)
 
 
 def door(heeding: Heeding) -> Door:
@@ -163,8 +174,9 @@ def door(heeding: Heeding) -> Door:
     from orchestrator.wiring.sent import BannedByPolicy
 
     engine = heeding.engine
-    bans = BannedByConsole(heeding.book, BannedByPolicy(lambda: engine.policy).of)
-    group, record = (lambda: engine.policy.users.admin_group), heeding.recorder.intend
+    # A reader of its own: what it takes in is still news to who heeds.
+    bans = BannedByConsole(heeding.book.reader(), BannedByPolicy(lambda: engine.policy).of)
+    group, record = (lambda: engine.policy.users.admin_group), heeding.records.intend
     return Door(time.monotonic, group, bans, lockdown=bans.lockdown, record=record)
 
 

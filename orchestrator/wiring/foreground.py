@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.policy import Policy
 from orchestrator.foreground import Until, run_in_foreground
+from orchestrator.recorder import Unrecorded
+from orchestrator.wiring import emergency
 from orchestrator.wiring.definitions import AcceleratorChoice, accelerator_for, load_guests, to_run
-from orchestrator.wiring.guests import build_engine, open_hypervisor
+from orchestrator.wiring.guests import build_engine, build_launcher, open_hypervisor
 from orchestrator.wiring.site import load_topology
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ async def run(
     """Run the guests until it is time, SIGINT or SIGTERM; return the last look. All of them are stopped then.
 
     Guests that run here already go on, and take turns with these. `on_note` is told what had to be done about them, and
-    which windows of the policy have opened and closed meanwhile.
+    which windows of the policy have opened and closed meanwhile, and of what the emergency console has done.
     """
     from orchestrator.config import decode_guest
     from orchestrator.host.calendar import HostCalendar
@@ -72,19 +74,23 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     async with open_hypervisor(connect) as hypervisor:
-        engine = build_engine(prepared.topology, prepared.policy, hypervisor, connect)
+        launcher = build_launcher(prepared.topology, hypervisor, connect, prepared.policy.hypervisor.merge_memory)
+        engine = build_engine(prepared.policy, launcher)
+        heeding = emergency.heeding(engine, launcher, Unrecorded(), on_note)
+        await heeding.prepare_adoption()
         for note in await engine.adopt(decode_guest):
             on_note(note)
         view = View(engine, prepared.guests)
         planner = Planner(engine, HostCalendar(), prepared.policy, on_note)
         planner.plan(prepared.policy)  # a window may have opened since the engine was built
-        await run_in_foreground(
-            engine,
-            prepared.guests,
-            until=until,
-            clock=MonotonicClock(),
-            interrupted=interrupted,
-            on_look=lambda: on_look(view),
-            planner=planner,
-        )
+        async with emergency.heeded(heeding):
+            await run_in_foreground(
+                engine,
+                prepared.guests,
+                until=until,
+                clock=MonotonicClock(),
+                interrupted=interrupted,
+                on_look=lambda: on_look(view),
+                planner=planner,
+            )
     return view

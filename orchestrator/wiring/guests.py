@@ -73,17 +73,17 @@ async def _reap_now_and_then() -> None:
         await asyncio.sleep(0.1)
 
 
-def build_engine(topology: Topology, policy: Policy, hypervisor: LibvirtHypervisor, connect: str) -> Engine:
-    """Return an engine on real adapters, by what the policy says now; `connect` is where the hypervisor was opened."""
+def build_engine(policy: Policy, launcher: Launcher) -> Engine:
+    """Return an engine on real adapters, by what the policy says now."""
     from orchestrator.core.windows import effective
     from orchestrator.engine import Engine
     from orchestrator.host.calendar import HostCalendar
     from orchestrator.host.clock import MonotonicClock
     from orchestrator.quotas import Accounting
 
-    launcher, calendar = build_launcher(topology, hypervisor, connect, policy.hypervisor.merge_memory), HostCalendar()
+    calendar = HostCalendar()
     now = effective(policy, calendar.local()).policy
-    return Engine(topology, now, launcher, MonotonicClock(), accounting=Accounting(calendar))
+    return Engine(launcher.topology, now, launcher, MonotonicClock(), accounting=Accounting(calendar))
 
 
 def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str, merges: bool = False) -> Launcher:

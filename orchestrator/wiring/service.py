@@ -158,7 +158,7 @@ async def _schedule(settings: Settings, topology: Topology, outside: Outside) ->
         contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
         heeding = emergency.heeding(daemon.engine, launcher, recorder, tell)
         heart = emergency.heart()
-        await _run(daemon, contexts, heeding, heart, clock)
+        await _run(daemon, contexts, recorder, (heeding, heart), clock)
         heart.end()
 
 
@@ -188,7 +188,9 @@ def _assemble(
     return Daemon(engine, desk, definitions, planner, settings, outside)
 
 
-async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Heart, clock: AlarmClock) -> None:
+async def _run(
+    daemon: Daemon, contexts: Contexts, recorder: Recorder, guarded: tuple[Heeding, Heart], clock: AlarmClock
+) -> None:
     from orchestrator.config import decode_guest
     from orchestrator.host.processes import ProcFs
     from orchestrator.host.realtime import Collector
@@ -201,11 +203,12 @@ async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Hear
 
     collector = Collector(clock.left)
     engine, desk, tell, listener = daemon.engine, daemon.desk, daemon.outside.tell, daemon.outside.listener
+    heeding, heart = guarded
     began = time.monotonic()
     await heeding.prepare_adoption()
     for note in await engine.adopt(decode_guest):
         tell(note)
-    for name in await heeding.recorder.reconcile([guest.domain for guest in engine.guests.values()]):
+    for name in await recorder.reconcile([guest.domain for guest in engine.guests.values()]):
         tell(f"{name}: its process was gone when the scheduler came back")
     if engine.guests:
         tell(f"took over {_counted(engine.guests)} in {time.monotonic() - began:.2f} s")
@@ -216,14 +219,13 @@ async def _run(daemon: Daemon, contexts: Contexts, heeding: Heeding, heart: Hear
         serials = SerialDesk(desk, ServedSerials())
         for note in await contexts.finish():
             tell(note)
-        overview = OverviewDesk(desk, engine, ProcFs().memory, heeding.recorder.kept)
+        overview = OverviewDesk(desk, engine, ProcFs().memory, recorder.kept)
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
-        sampling, places = keep_samples(overview, heeding.recorder), keep_in_place(engine)
-        guarded = (emergency.beat(heart), heeding.run())
+        sampling, places = keep_samples(overview, recorder), keep_in_place(engine)
         looks = (look(engine, tell), places, daemon.planner.run(clock))
-        acts = (collector.run(), *looks, warming, sampling, *guarded)
+        acts = (collector.run(), *looks, warming, sampling, emergency.beat(heart), heeding.run())
         housekeeping = [asyncio.create_task(act) for act in acts]
         try:
             async with answering(application, listener), metrics_port(daemon.settings.metrics, overview, tell):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Mode, OnCrash
 from orchestrator.core.policy import Policy
 from orchestrator.engine import Engine
+from orchestrator.foreground import Until, run_in_foreground
 from orchestrator.host.guard_book import GuardBook
 from orchestrator.host.journal_file import JournalFile
-from orchestrator.recorder import Recorder
+from orchestrator.recorder import Recorder, Unrecorded
+from orchestrator.wiring import emergency
 from orchestrator.wiring.emergency import Heeding
 from tests.fakes.chores import FakeChores
 from tests.fakes.engine import going, guest, launcher_on
@@ -79,6 +81,53 @@ def test_a_guest_that_was_killed_is_not_started_anew(tmp_path: Path) -> None:
     assert scene.told == ["the emergency console: kill web (x)"]
     assert scene.journal.records[-1].kind == "guard"
     assert scene.journal.records[-1].body["hash"] == scene.acts.head.hash
+
+
+def test_who_comes_to_the_door_in_between_takes_nothing_away_from_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl")
+    door = emergency.door(scene.heeding)
+
+    async def story() -> None:
+        await scene.engine.start([guest("web", mode=Mode.EXCLUSIVE, on_crash=OnCrash.RESTART)])
+        scene.act("kill", "web")
+        door.require_no_lockdown()
+        door.require_no_ban("eve")
+        scene.host.ends("web")
+        await scene.host.clock.sleep(60)
+        assert scene.engine.state("web") is State.STOPPED
+
+    scene.play(story)
+
+
+def test_a_run_in_the_foreground_heeds_it_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl")
+
+    async def story() -> None:
+        web = guest("web", mode=Mode.EXCLUSIVE, on_crash=OnCrash.RESTART)
+        interrupted = asyncio.Event()
+        async with emergency.heeded(replace(scene.heeding, records=Unrecorded())):
+            running = asyncio.create_task(
+                run_in_foreground(
+                    scene.engine,
+                    [web],
+                    until=Until(),
+                    clock=scene.host.clock,
+                    interrupted=interrupted,
+                    on_look=lambda: None,
+                )
+            )
+            await scene.host.clock.sleep(5)
+            scene.act("freeze", "web")
+            await scene.host.clock.sleep(5)
+            assert scene.engine.state("web") is State.PAUSED
+            scene.act("kill", "web")
+            scene.host.ends("web")
+            await running
+        assert scene.engine.guests["web"].ended == "QEMU failed; killed at the emergency console: x"
+
+    with contextlib.closing(scene.acts):
+        asyncio.run(story())
+    assert scene.told == ["the emergency console: freeze web (x)", "the emergency console: kill web (x)"]
 
 
 def test_one_that_crashed_by_itself_is(tmp_path: Path) -> None:
