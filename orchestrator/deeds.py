@@ -13,7 +13,7 @@ from orchestrator.core.model import Mode
 from orchestrator.core.orders import Freeze, Kill, Order
 from orchestrator.core.placement import Placement, seat
 from orchestrator.core.steps import End, Launch, Reseat
-from orchestrator.errors import HostError, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.launch import NANOSECONDS, RunningGuest
 from orchestrator.reseating import reseat
 from orchestrator.together import first_of
@@ -56,8 +56,7 @@ class Deeds:
             case Reseat():
                 await self._reseat(self._driver.guests[name], order.placement)
             case End():
-                with contextlib.suppress(HostError):  # a full disk must not keep anybody from making room
-                    await self._driver.records.intend("end", {"guest": name})
+                await self._driver.records.intend_end("end", {"guest": name})
                 await self._end(self._driver.guests[name])
             case Freeze() | Kill():
                 self._force(order)

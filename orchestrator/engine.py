@@ -6,7 +6,6 @@ It names no adapter; what it needs of the world comes through ports. What the sc
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn
@@ -30,7 +29,7 @@ from orchestrator.core.scheduler import Scheduler
 from orchestrator.core.topology import Topology, require_pool
 from orchestrator.drift import DriftKeeper
 from orchestrator.driver import Driver
-from orchestrator.errors import HostError, RefusedError, UsageError
+from orchestrator.errors import RefusedError, UsageError
 from orchestrator.launch import NANOSECONDS, Guest, Launcher, RunningGuest
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import Clock
@@ -158,13 +157,16 @@ class Engine:
                 self._driver.request(ResumeGuest(one.running.name))
         return notes
 
-    async def pause(self, name: str) -> None:
-        """Let a guest stand still until it is resumed, also over a restart of the scheduler."""
-        await self._toggle(PauseGuest(name), paused=True)
+    async def pause(self, name: str, *, emergency: bool = False) -> None:
+        """Let a guest stand still until it is resumed, also over a restart of the scheduler.
 
-    async def resume(self, name: str) -> None:
+        In an `emergency` no full disk is in the way, as for an end.
+        """
+        await self._toggle(PauseGuest(name), paused=True, emergency=emergency)
+
+    async def resume(self, name: str, *, emergency: bool = False) -> None:
         """Let a paused guest go on; not one that is kept for inspection."""
-        await self._toggle(ResumeGuest(name), paused=False)
+        await self._toggle(ResumeGuest(name), paused=False, emergency=emergency)
 
     async def move(self, name: str, cores: Iterable[int] = ()) -> None:
         """Have an exclusive guest on these cores, or on better ones if there are such, while it runs."""
@@ -179,8 +181,7 @@ class Engine:
         if self._upkeep.discard(name, how):
             return
         guest = self._known(name)
-        with contextlib.suppress(HostError):  # as for an end
-            await self._records.intend("kill", {"guest": name})
+        await self._records.intend_end("kill", {"guest": name})
         if guest.over:
             self._upkeep.discard(name, how)  # it has ended while that was written down
             return
@@ -249,12 +250,13 @@ class Engine:
 
     # Requests.
 
-    async def _toggle(self, request: PauseGuest | ResumeGuest, *, paused: bool) -> None:
+    async def _toggle(self, request: PauseGuest | ResumeGuest, *, paused: bool, emergency: bool) -> None:
         """Pause or resume; what is wanted is noted before it is done, and taken back if it cannot be."""
         name = request.guest
         uuid = str((guest := self._known(name)).domain.uuid)
         self._require_sound(name)
-        await self._records.intend("pause" if paused else "resume", {"guest": name})
+        intend = self._records.intend_end if emergency else self._records.intend
+        await intend("pause" if paused else "resume", {"guest": name})
         await self._launcher.hypervisor.mark_paused(uuid, paused=paused)
         try:
             self._require_sound(name)

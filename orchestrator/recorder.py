@@ -2,27 +2,35 @@
 
 The journal and the store block, so one worker thread makes their calls, in order; the chores never block. What runs
 is the truth, and the store only remembers it: a write that fails is told of, and made good when the scheduler next
-starts.
+starts. An end is done on a full disk, too, since it makes room: the journal is owed its record until it takes some.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestrator.core.cpulist import format_cpulist
+from orchestrator.core.emergency import LATE
 from orchestrator.core.health import Kept
 from orchestrator.core.model import Mode
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.xml.domain import Domain
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.ports import Chores, Ending, Journal, Store, StoredGuest
 
 NOT_REMEMBERED = "not remembered"
 """What the event log calls a write that the store has refused."""
+
+NOT_RECORDED = "not recorded"
+"""What the event log calls an end that the journal has refused, and is owed."""
+
+_OWED_AT_ONCE = 1000
+"""So many ends are made good in one record."""
 
 _MOST_KNOWN = 10_000
 """Of how many guests that have ended the log still says whose they were."""
@@ -33,6 +41,9 @@ class Records(Protocol):
 
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
         """Return when an intent is durable. HostError if it cannot be; the act must not follow then."""
+
+    async def intend_end(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Return when the intent to end something is durable, or is owed: a full disk keeps nobody from making room."""
 
     def began(self, domain: Domain) -> None:
         """Note that a guest is there."""
@@ -62,6 +73,9 @@ class Unrecorded:
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
         """Write nothing down."""
 
+    async def intend_end(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Write nothing down."""
+
     def began(self, domain: Domain) -> None:
         """Write nothing down."""
 
@@ -86,11 +100,23 @@ class Unrecorded:
 
 
 class Recorder:
-    """Writes into the journal, the store and the event log. `wall` is nanoseconds since 1970."""
+    """Writes into the journal, the store and the event log. `wall` is nanoseconds since 1970.
+
+    `tell` is given a line for what somebody should know.
+    """
 
     def __init__(
-        self, journal: Journal, store: Store, chores: Chores, wall: Callable[[], int], *, serial_limit: int
+        self,
+        journal: Journal,
+        store: Store,
+        chores: Chores,
+        wall: Callable[[], int],
+        *,
+        serial_limit: int,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._tell = tell
+        self._owed: list[dict[str, Any]] = []  # the worker thread's
         self._journal = journal
         self._store = store
         self._chores = chores
@@ -103,7 +129,18 @@ class Recorder:
     async def intend(self, kind: str, body: Mapping[str, Any]) -> None:
         """Return when an intent is durable in the journal. HostError if it cannot be."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._journal.append, kind, body, self._wall())
+        await loop.run_in_executor(self._thread, self._append, kind, body)
+
+    async def intend_end(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Return when the intent to end something is durable in the journal, or is owed, which is told."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._append, kind, body)
+        except HostError as error:
+            self._thread.submit(self._owed.append, {"kind": kind, "at": self._wall(), **body})
+            why = f"{kind} of {body.get('guest', '')}: {error}"
+            self._chores.log({"at": self._wall(), "what": NOT_RECORDED, "guest": body.get("guest", ""), "why": why})
+            self._tell(f"{NOT_RECORDED}: {why}; it is done all the same, and recorded when there is room")
 
     def began(self, domain: Domain) -> None:
         """Remember a guest, and have its serial port's output kept."""
@@ -151,7 +188,8 @@ class Recorder:
         self._chores.log({"at": self._wall(), "what": what, "why": why})
 
     def sample(self, sample: Mapping[str, Any]) -> None:
-        """Put figures of this moment into the log of metrics."""
+        """Put figures of this moment into the log of metrics, and make good what the journal is owed, if it can be."""
+        self._thread.submit(self._pay_quietly)
         self._chores.metrics({"at": self._wall(), **sample})
 
     def kept(self) -> Kept:
@@ -186,7 +224,23 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what is still to be written."""
+        self._thread.submit(self._pay_quietly)
         await asyncio.to_thread(self._thread.shutdown)
+
+    def _append(self, kind: str, body: Mapping[str, Any]) -> None:
+        self._pay()
+        self._journal.append(kind, body, self._wall())
+
+    def _pay(self) -> None:
+        """Record what could not be as it was done."""
+        while self._owed:
+            acts = self._owed[:_OWED_AT_ONCE]
+            self._journal.append(LATE, {"acts": acts}, self._wall())
+            del self._owed[: len(acts)]
+
+    def _pay_quietly(self) -> None:
+        with contextlib.suppress(HostError):  # it was told as it was done
+            self._pay()
 
     def _reconcile(self, domains: list[Domain]) -> list[str]:
         found = {domain.spec.name: domain for domain in domains}

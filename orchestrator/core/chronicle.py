@@ -39,6 +39,7 @@ INCIDENTS = frozenset(
             ENDED,
             *ASKED,
             "not remembered",
+            "not recorded",
         ),
     }
 )

@@ -140,11 +140,11 @@ class Heeding:
             elif record.kind == Act.FREEZE:
                 await self._pause(guest.name, int(target["pid"]), target["uuid"])
             elif record.kind == Act.THAW:
-                await self.engine.resume(guest.name)
+                await self.engine.resume(guest.name, emergency=True)
 
     async def _pause(self, name: str, pid: int, uuid: str) -> None:
         """Take a stopped process over: it is paused by its own QEMU, which libvirt and the rotation understand."""
-        pausing = asyncio.create_task(self.engine.pause(name))
+        pausing = asyncio.create_task(self.engine.pause(name, emergency=True))
         await self.clock.sleep(_TAKES_OVER)
         self.launcher.processes.thaw(pid, uuid)
         await pausing

@@ -56,7 +56,8 @@ async def recording(policy: Policy, tell: Callable[[str], None]) -> AsyncIterato
         chores = await asyncio.to_thread(start_chores, state / "logs")
         for note in (*journal.notes, *witness.notes, *store.notes, *chores.notes):
             tell(f"note: {note}")
-        recorder = Recorder(journal, store, chores.client, time.time_ns, serial_limit=int(policy.logs.serial_limit))
+        limit = int(policy.logs.serial_limit)
+        recorder = Recorder(journal, store, chores.client, time.time_ns, serial_limit=limit, tell=tell)
         watching = (
             asyncio.create_task(_watch(chores, tell)),
             asyncio.create_task(_keep_heads(journal, witness, tell)),
@@ -86,8 +87,8 @@ async def recording_briefly(policy: Policy, tell: Callable[[str], None]) -> Asyn
         store = opened.enter_context(contextlib.closing(SqliteStore(state / "store.sqlite")))
         for note in (*journal.notes, *witness.notes, *store.notes):
             tell(f"note: {note}")
-        chores = NoChores(tell)
-        recorder = Recorder(journal, store, chores, time.time_ns, serial_limit=int(policy.logs.serial_limit))
+        limit = int(policy.logs.serial_limit)
+        recorder = Recorder(journal, store, NoChores(tell), time.time_ns, serial_limit=limit, tell=tell)
         try:
             yield recorder
         finally:

@@ -44,6 +44,9 @@ class Diary:
         if self.meanwhile is not None:
             await self.meanwhile()
 
+    async def intend_end(self, kind: str, body: Mapping[str, Any]) -> None:
+        await self.intend(kind, body)
+
     def began(self, domain: Domain) -> None:
         self.begun.append(domain.spec.name)
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from orchestrator.core.discovery import discover
 from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Mode, OnCrash
 from orchestrator.core.policy import Policy
 from orchestrator.engine import Engine
+from orchestrator.errors import HostError
 from orchestrator.foreground import Until, run_in_foreground
 from orchestrator.host.guard_book import GuardBook
 from orchestrator.host.journal_file import JournalFile
@@ -29,9 +33,13 @@ from tests.fakes.store import FakeStore
 
 @dataclass
 class Scene:
-    """A scheduler on a host in memory, which heeds what is appended to a guard's journal."""
+    """A scheduler on a host in memory, which heeds what is appended to a guard's journal.
+
+    If it is `recorded`, a thread writes down what the scheduler does; the clock in memory does not wait for that.
+    """
 
     path: Path
+    recorded: bool = False
     host: FakeHost = field(default_factory=FakeHost)
     told: list[str] = field(default_factory=list)
 
@@ -39,8 +47,11 @@ class Scene:
         topology = discover({"cpu/online": "0-7"})
         launcher = launcher_on(self.host, topology)
         self.journal, self.acts = FakeJournal(), JournalFile(self.path)
-        self.recorder = Recorder(self.journal, FakeStore(), FakeChores(), lambda: 0, serial_limit=1 << 20)
-        self.engine = Engine(topology, Policy(), launcher, self.host.clock)
+        self.recorder = Recorder(
+            self.journal, FakeStore(), FakeChores(), lambda: 0, serial_limit=1 << 20, tell=self.told.append
+        )
+        records = self.recorder if self.recorded else Unrecorded()
+        self.engine = Engine(topology, Policy(), launcher, self.host.clock, records=records)
         self.heeding = Heeding(
             GuardBook(self.path), self.engine, launcher, self.recorder, self.host.clock, self.told.append
         )
@@ -50,6 +61,13 @@ class Scene:
         live = self.engine.guests[name]
         target: dict[str, Any] = {"name": name, "uuid": str(live.domain.uuid), "began": 1}
         self.acts.append(kind, {"reason": "x", "guests": [{**target, "pid": pid or live.pid}]}, 0)
+
+    async def becomes(self, name: str, state: State) -> None:
+        until = time.monotonic() + 60
+        while self.engine.state(name) is not state:
+            assert time.monotonic() < until, self.told
+            await asyncio.sleep(0.001)
+            await self.host.clock.sleep(0.1)
 
     def play(self, story: Callable[[], Awaitable[None]]) -> None:
         async def whole() -> None:
@@ -159,6 +177,33 @@ def test_a_frozen_guest_is_paused_and_let_go_on_by_the_scheduler(tmp_path: Path)
         assert scene.engine.state("web") is State.RUNNING
 
     scene.play(story)
+
+
+def test_a_full_disk_of_the_schedulers_does_not_undo_what_the_guard_does_and_is_owed_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl", recorded=True)
+
+    async def story() -> None:
+        await scene.engine.start([guest("web"), guest("other")])
+        scene.journal.full = True
+        scene.act("freeze", "web")
+        await scene.becomes("web", State.PAUSED)
+        scene.act("thaw", "web")
+        await scene.becomes("web", State.RUNNING)
+        before = scene.journal.head
+        with pytest.raises(HostError):
+            await scene.engine.pause("other")  # which is refused to everybody else
+        await scene.engine.stop(["other"])
+        assert scene.journal.head == before
+        scene.journal.full = False
+        await scene.engine.kill("web")
+
+    scene.play(story)
+    late, kill = scene.journal.records[-2:]
+    assert (late.kind, kill.kind) == ("late", "kill")
+    owed = [(each["kind"], each["guest"]) for each in late.body["acts"]]
+    assert owed == [("pause", "web"), ("resume", "web"), ("end", "other")]
+    unrecorded = [line for line in scene.told if line.startswith("not recorded: ")]
+    assert [line.split(":")[1].strip() for line in unrecorded] == ["pause of web", "resume of web", "end of other"]
 
 
 def test_who_is_barred_is_launched_by_no_way(tmp_path: Path) -> None:
