@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from orchestrator.core.shield import Change, Seen
@@ -17,6 +18,9 @@ class Kernel(Protocol):
 
     def see(self) -> Seen:
         """Return the settings as they are. HostError if the kernel offers no cpusets."""
+
+    def settings(self) -> Mapping[str, str]:
+        """Return `Seen.settings` alone, which is no more than a handful of small files."""
 
     def make(self, change: Change) -> None:
         """Bring about `change.after`; fine if what it is about has gone. FailedError if the kernel refuses."""

@@ -185,6 +185,15 @@ def merge(recorded: Iterable[Change], wanted: Iterable[Change]) -> tuple[Change,
     return ordered(known.values())
 
 
+def fallen(changes: Iterable[Change], settings: Mapping[str, str]) -> tuple[Change, ...]:
+    """Return those of a shield's own settings that do not hold any more, in the order in which they can be made.
+
+    `settings` are those of `Seen`. O(n log n).
+    """
+    own = (each for each in changes if each.kind in (Kind.CONTROLLER, Kind.GROUP, Kind.SETTING))
+    return ordered(each for each in own if not _same(each.kind, settings.get(each.target), each.after))
+
+
 def narrowed(before: frozenset[int], rest: frozenset[int]) -> frozenset[int]:
     """Return where something goes that was allowed on `before`: what of that is left, else all that there is."""
     return before & rest or rest

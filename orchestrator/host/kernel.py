@@ -75,6 +75,10 @@ class KernelTrees:
             at_root=0 if hierarchy is Hierarchy.UNIFIED else len(list(self._programs_at_root(base))),
         )
 
+    def settings(self) -> dict[str, str]:
+        """Read the files that decide, and no others."""
+        return dict(self._settings(*self._base()))
+
     def make(self, change: Change) -> None:
         """Bring about `after`; FailedError says what the kernel did not take."""
         base = self._base()[1]
@@ -199,7 +203,9 @@ class KernelTrees:
 
 
 def _remove(base: Path, group: Path) -> None:
-    """Remove a cgroup; who is in it goes to the root."""
+    """Remove a cgroup, and those that guests have left in it; who is in one of them goes to the root."""
+    for inner in sorted(group.glob("*/")):
+        _remove(base, inner)
     until = time.monotonic() + _EMPTY_WITHIN
     while True:
         for word in (_read(group / "cgroup.procs") or "").split():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.boot_arguments import Argument, absent, arguments
 from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.shield import Change, Division, Kind, divide
-from orchestrator.core.shield_record import ShieldRecord
+from orchestrator.core.shield_record import Phase, ShieldRecord
 from orchestrator.errors import HostError, RefusedError
 from orchestrator.wiring.guests import EMBED
 from orchestrator.wiring.site import embedded_root, load_topology
@@ -20,6 +20,7 @@ from orchestrator.wiring.site import embedded_root, load_topology
 if TYPE_CHECKING:
     from orchestrator.core.policy import Policy
     from orchestrator.host.shield_book import ShieldFile
+    from orchestrator.shield_keeper import ShieldKeeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,19 @@ def status(policy: Policy) -> Status:
         return Status(None, ())
     isolated = _isolated(load_topology(policy).isolated, record.division)
     return Status(record, tuple(missing(kernel, record, isolated=isolated)))
+
+
+def keeper(tell: Callable[[str, Mapping[str, Any]], None]) -> ShieldKeeper | None:
+    """Return what keeps the shield as it is; None where there is none, or none that is whole."""
+    from orchestrator.host.kernel import KernelTrees
+    from orchestrator.shield_keeper import ShieldKeeper
+    from orchestrator.shielding import recorded
+
+    if os.geteuid() != 0:
+        return None
+    kernel = KernelTrees()
+    record = recorded(kernel, _book())
+    return None if record is None or record.phase is not Phase.SHIELDED else ShieldKeeper(kernel, record, tell)
 
 
 def kernel_arguments(policy: Policy, cmdline: Path = Path("/proc/cmdline")) -> tuple[tuple[Argument, bool], ...]:

@@ -51,6 +51,10 @@ class FakeKernel:
         self.life.step()
         return copy.deepcopy(self.seen)
 
+    def settings(self) -> dict[str, str]:
+        """Return the settings that decide."""
+        return dict(self.seen.settings)
+
     def make(self, change: Change) -> None:
         """Bring about `after`."""
         self._do(change, change.after)

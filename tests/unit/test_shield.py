@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from orchestrator.core.discovery import discover
 from orchestrator.core.shield import GROUP, Change, Division, Hierarchy, Kind, Seen, decide, divide, merge, ordered
 from orchestrator.core.shield_record import ShieldRecord, decode, encode
 from orchestrator.errors import FailedError, HostError, UsageError
+from orchestrator.shield_keeper import ShieldKeeper
 from orchestrator.shield_ports import Kernel, ShieldBook
 from orchestrator.shielding import missing, recorded, shield, unshield
 from tests.fakes.kernel import FakeBook, FakeKernel
@@ -217,3 +220,42 @@ def test_a_cgroup_v1_host_gathers_its_programs() -> None:
     raise_it(kernel, book)
     assert kernel.seen.at_root == 0
     assert kernel.seen.hierarchy is Hierarchy.LEGACY
+
+
+@pytest.mark.parametrize("world", [UNIFIED, LEGACY], ids=["v2", "v1"])
+def test_what_an_outsider_writes_to_the_shields_cpusets_is_taken_back_and_told(world: Seen) -> None:
+    kernel, book = FakeKernel(world), FakeBook()
+    record = shield(kernel, book, CORES, isolated=False)
+    told: list[tuple[str, Mapping[str, Any]]] = []
+    keeper = ShieldKeeper(kernel, record, lambda line, body: told.append((line, body)))
+    assert not keeper.look()
+    wanted, target = kernel.settings(), f"{GROUP}/cpuset.cpus"
+    kernel.seen = replace(kernel.seen, settings={**wanted, target: "0,2"})
+    assert keeper.look()
+    assert kernel.settings() == wanted
+    assert not keeper.look()
+    ((line, body),) = told
+    assert line == f"the shield: {target} was '0,2', not '0,2-5'; put back"
+    assert body == {"found": [{"target": target, "is": "0,2", "wanted": "0,2-5"}], "put_back": True}
+
+
+def test_a_partition_that_has_become_none_is_made_one_again() -> None:
+    kernel, book = FakeKernel(UNIFIED), FakeBook()
+    record = shield(kernel, book, CORES, isolated=False)
+    partition = f"{GROUP}/cpuset.cpus.partition"
+    for text in ("root invalid (Cpu list in cpuset.cpus not exclusive)", "member"):
+        kernel.seen = replace(kernel.seen, settings={**kernel.settings(), partition: text})
+        assert ShieldKeeper(kernel, record, lambda *_: None).look()
+        assert kernel.settings()[partition] == "root"
+
+
+def test_what_cannot_be_put_back_is_told_once() -> None:
+    kernel, book, told = FakeKernel(UNIFIED), FakeBook(), list[Mapping[str, Any]]()
+    record = shield(kernel, book, CORES, isolated=False)
+    target = f"{GROUP}/cpuset.cpus"
+    kernel.seen = replace(kernel.seen, settings={**kernel.settings(), target: "0,2"})
+    kernel.refuses = frozenset({target})
+    keeper = ShieldKeeper(kernel, record, lambda _, body: told.append(body))
+    assert not keeper.look()
+    assert not keeper.look()
+    assert [each["put_back"] for each in told] == [False]

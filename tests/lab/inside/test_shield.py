@@ -23,7 +23,7 @@ from orchestrator.wiring import noise
 from orchestrator.wiring import shield as wiring
 from orchestrator.wiring.site import load_topology
 from tests.lab.inside.looking import allowed_cores, command, emulators, eventually, says
-from tests.lab.inside.servers import Servers
+from tests.lab.inside.servers import Serve, Servers
 
 CGROUP = Path("/sys/fs/cgroup")
 NOBODY = 65534
@@ -42,7 +42,9 @@ def masks() -> dict[str, str]:
     for pattern in MASKS:
         for path in Path("/").glob(pattern[1:]):
             with contextlib.suppress(OSError):
-                found[str(path)] = path.read_text()
+                text = path.read_text()
+                # Others switch other controllers on, for the ceilings of guests among them, and leave them so.
+                found[str(path)] = str("cpuset" in text.split()) if path.name == "cgroup.subtree_control" else text
     return found
 
 
@@ -162,9 +164,14 @@ def check_guests_and_scheduler(directory: Path) -> None:
         assert started.code == 0, started.err
         eventually(lambda: len(emulators()) == 1, "a guest")
         (guest,) = emulators()
+        (group,) = [line[4:] for line in Path(f"/proc/{guest}/cgroup").read_text().split() if line.startswith("0::/")]
+        assert group.startswith("orchestrator/guests/")
+        assert (CGROUP / group / "memory.max").read_text() != "max\n"
+        assert (CGROUP / group / "cpuset.cpus.effective").read_text() == "2-5\n"
         where = [allowed_cores(task) for task in Path(f"/proc/{guest}/task").iterdir()]
         assert all(cores <= {2, 3, 4, 5} for cores in where), where
         check_shielded()
+        check_that_a_write_to_its_cpuset_is_taken_back(serve, guest, where)
         with pytest.raises(RefusedError, match="end it and its guests first"):
             wiring.unshield()
         assert command("stop", "--all").code == 0
@@ -172,6 +179,23 @@ def check_guests_and_scheduler(directory: Path) -> None:
         serve.end()
     finally:
         servers.clear()
+
+
+def check_that_a_write_to_its_cpuset_is_taken_back(serve: Serve, guest: int, where: list[set[int]]) -> None:
+    """And all are where they were: to keep to it the kernel has moved every thread inside."""
+    cpuset = CGROUP / "orchestrator/cpuset.cpus"
+    cpuset.write_text("0,5\n")
+    serve.tells("the shield: orchestrator/cpuset.cpus was '0,5', not '0,2-5'; put back")
+    assert cpuset.read_text() == "0,2-5\n"
+    tasks = [Path(f"/proc/{serve.process.pid}/task"), Path(f"/proc/{guest}/task")]
+
+    def back() -> bool:
+        scheduler, emulator = ([allowed_cores(task) for task in path.iterdir()] for path in tasks)
+        return all(cores == {0} for cores in scheduler) and sorted(map(sorted, emulator)) == sorted(map(sorted, where))
+
+    eventually(back, "everybody is back")
+    journal = Path("/var/lib/orchestrator/journal.jsonl")
+    eventually(lambda: "shield put back" in journal.read_text(), "a record of it")
 
 
 class Dying(KernelTrees):
