@@ -1,20 +1,25 @@
 """Puts threads back that somebody else has let run where their placement does not: taskset, virsh, a cgroup, chrt.
 
 It looks with the scheduler's own eyes, on core 0: where a shared guest belongs changes with each turn, and whoever knew
-that a moment later than the one who changes it would put threads back to where they were. A look is two system calls
-for each thread. What is found is put right at once, and then recorded: a disk that is slow must not keep a thread on a
-core that is not its own.
+that a moment later than the one who changes it would put threads back to where they were. What works for a guest beside
+its QEMU is looked at too. A look is two system calls for each thread. What is found is put right at once, and then
+recorded: a disk that is slow must not keep a thread on a core that is not its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from orchestrator.beside import Beside
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.pins import Adrift, adrift
+from orchestrator.core.pool import SERVICE_CORE
 from orchestrator.driver import Driver
 from orchestrator.errors import FailedError, OrchestratorError
 from orchestrator.launch import RunningGuest
+
+_SERVICE = frozenset({SERVICE_CORE})
+"""Where back ends belong, and no thread of a guest's QEMU ever does."""
 
 
 class DriftKeeper:
@@ -24,17 +29,21 @@ class DriftKeeper:
         self._driver = driver
         self._tell = tell
         self._stuck: dict[str, tuple[Adrift, ...]] = {}
+        self._beside = Beside(driver)
 
     def look(self, *, still: bool = True) -> None:
         """Look at each guest that has a process, and is not being moved. O(threads).
 
-        Without `still`, only at those that run: threads of the others use next to no time wherever they may.
+        Without `still`, only at those that run: threads of the others use next to no time wherever they may. With it,
+        which back ends there are is seen anew.
         """
         for name, guest in list(self._driver.guests.items()):
             if not still and guest.charge.cores == 0:
                 continue
             steady = guest.pid is not None and not guest.reseating and not guest.over
-            found = self._found(guest) if steady else ()
+            if steady and still:
+                self._beside.look_anew(guest)
+            found = (*self._found(guest), *self._beside.adrift(guest)) if steady else ()
             if not found:
                 self._stuck.pop(name, None)
             elif self._stuck.get(name) != found:
@@ -50,6 +59,7 @@ class DriftKeeper:
         names = {thread.tid: thread.name for thread in self._driver.launcher.processes.threads(guest.pid or 0)}
         if not names:
             return  # it has ended
+        names |= self._beside.names(guest)
         what = "; ".join(f"thread {each.tid} ({names.get(each.tid, 'gone')}) {each}" for each in found)
         failure = self._put_back(guest, found)
         if failure is None:
@@ -74,6 +84,8 @@ class DriftKeeper:
             for each in found:
                 if each.realtime:
                     processes.calm(each.tid)
+                if each.expected == _SERVICE:
+                    processes.pin(each.tid, _SERVICE)
             try:
                 self._driver.launcher.move(guest, placement)
             except FailedError:

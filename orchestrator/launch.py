@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.backend_ports import BackEnds
+from orchestrator.beside import back_ends_trouble, workers_of
 from orchestrator.core.backends import back_ends, written_outside
 from orchestrator.core.files import disk_key
 from orchestrator.core.inspection import Inspection, Look
@@ -90,11 +91,12 @@ class Launcher:
             guest = await self.attach(domain)
             if origin is not None:
                 await guest.monitor.load(origin.state, skip_shared=origin.skip_shared)
+            self._move_workers(guest)
             self._prove(guest)
             await self._prove_images(guest, outside)
             self._require_unchanged(guest)
         except BaseException as failure:
-            why = self._back_ends_trouble(domain)
+            why = back_ends_trouble(self.back_ends, domain)
             if guest is not None:
                 await guest.monitor.close()
             await asyncio.shield(self._undo(domain, failure))
@@ -113,15 +115,6 @@ class Launcher:
         if wanted:
             await self.back_ends.start(domain.directory, domain.owner if domain.pinned else None, wanted)
         return sum(sizes.get(path, 0) for path in written_outside(domain))
-
-    def _back_ends_trouble(self, domain: Domain) -> str:
-        """Say which of a guest's back ends has ended; empty if all go on."""
-        found = self.back_ends.processes(domain.directory) if back_ends(domain) else {}
-        ended = [name for name, pid in found.items() if pid is None]
-        if not ended:
-            return ""
-        words = self.back_ends.last_words(domain.directory)
-        return f"its back end {', '.join(ended)} has ended" + (f": {words}" if words else "")
 
     async def _payload(self, domain: Domain) -> MappedPayload | None:
         wish = domain.spec.payload
@@ -160,6 +153,7 @@ class Launcher:
         guest = RunningGuest(
             domain=domain, pid=pid, monitor=monitor, roles=roles, watch=ReservedCoreWatch(self.reserved())
         )
+        guest.workers = workers_of(self.processes, guest)
         if back_ends(domain):
             guest.back_ends = dict(self.back_ends.processes(domain.directory))
         return guest
@@ -245,9 +239,15 @@ class Launcher:
         for _ in range(_MOVES):
             for thread in self._threads(guest):
                 self.processes.pin(thread.tid, frozenset(cores.get(thread.tid, placement.emulator)))
+            self._move_workers(guest)
             if not self._strays(guest):
                 return
         self._prove(guest)
+
+    def _move_workers(self, guest: RunningGuest) -> None:
+        """Pin the kernel's threads for a guest to where its emulator is: nobody else does."""
+        for tid in guest.workers:
+            self.processes.pin(tid, frozenset(guest.domain.placement.emulator))
 
     def _prove(self, guest: RunningGuest) -> None:
         seen, placed = sorted(guest.roles.vcpus), len(guest.domain.placement.vcpus)

@@ -41,6 +41,9 @@ class Processes(Protocol):
     def standing(self, pid: int) -> Mapping[int, Standing]:
         """Return where each thread of a process may run, by thread id, at less cost than `threads`."""
 
+    def workers(self, pid: int) -> Sequence[int]:
+        """Return the kernel's own threads that work for a process (vhost), each of which is a process of one thread."""
+
     def calm(self, tid: int) -> None:
         """Put a thread into the ordinary scheduling class; fine if it has gone. FailedError if the kernel refuses."""
 

@@ -54,6 +54,7 @@ class RunningGuest:
     activity: str = ""
     quiet_looks: int = 0
     back_ends: dict[str, int | None] = field(default_factory=dict)
+    workers: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import shutil
-import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from orchestrator.backends.messages import NOTE, SOCKET, Answer, Order, Wanted
 from orchestrator.core.backends import OWN_STATE, PACKAGES, BackEnd, Kind
+from orchestrator.endings import end
 from orchestrator.errors import FailedError, HostError, OutcomeUnknownError
 from orchestrator.process_identity import identity
 
@@ -129,30 +129,28 @@ def _runs(note: str) -> bool:
 
 
 def _end(directory: str) -> None:
-    handles: dict[str, int] = {}
-    try:
-        for name, pid, note in _notes(directory):
-            with contextlib.suppress(ProcessLookupError):
-                handle = os.pidfd_open(pid)
-                if identity(pid) == note:  # asked after it was opened: the number cannot be another's any more
-                    handles[name] = handle
-                else:
-                    os.close(handle)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for handle in handles.values():
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(handle, number)
-            left = {
-                name: handle for name, handle in handles.items() if not select.select([handle], [], [], END_LIMIT)[0]
-            }
-            if not left:
-                break
-        else:
-            raise OutcomeUnknownError(f"{directory}: {', '.join(left)} did not end when killed")
-    finally:
-        for handle in handles.values():
-            os.close(handle)
+    with contextlib.ExitStack() as held:
+        handles = {name: held.enter_context(_handle(pid, note)) for name, pid, note in _notes(directory)}
+        with ThreadPoolExecutor() as pool:
+            ended = pool.map(lambda handle: handle is None or end(handle, END_LIMIT), handles.values())
+        left = [name for name, gone in zip(handles, ended, strict=True) if not gone]
+    if left:
+        raise OutcomeUnknownError(f"{directory}: {', '.join(left)} did not end when killed")
     shutil.rmtree(f"{directory}/{OWN_STATE}", ignore_errors=True)
     for path in Path(directory).glob(f"*{NOTE}"):
         path.with_suffix(SOCKET).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _handle(pid: int, note: str) -> Iterator[int | None]:
+    """Give a pidfd of the process that was noted; None if it is not there any more."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield handle if identity(pid) == note else None  # asked after it was opened: it stays with this process
+    finally:
+        os.close(handle)

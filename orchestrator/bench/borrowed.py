@@ -109,6 +109,9 @@ class _Renumbered:
         found = self.inner.standing(pid)
         return {tid: each._replace(allowed=frozenset(map(_shown, each.allowed))) for tid, each in found.items()}
 
+    def workers(self, pid: int) -> Sequence[int]:
+        return self.inner.workers(pid)
+
     def calm(self, tid: int) -> None:
         self.inner.calm(tid)
 

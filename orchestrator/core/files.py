@@ -24,8 +24,8 @@ HEADER_BYTES = 80
 class GuestFile:
     """A file that must be there for the guest to start: its dotted key in the definition, and its path.
 
-    It is opened for writing too if it is `writable`; `format` is None where the file is no disk. A `folder` is never
-    opened for writing: who uses it does that himself, with its owner's rights.
+    It is opened for writing too if it is `writable`; `format` is None where the file is no disk. A `folder` is only
+    looked at: who uses it opens it himself, with its owner's rights.
     """
 
     key: str
@@ -53,9 +53,15 @@ def guest_files(spec: GuestSpec) -> tuple[GuestFile, ...]:
         GuestFile(disk_key(index), disk.path, not (disk.readonly or disk.overlay), disk.format)
         for index, disk in enumerate(spec.disks)
     )
-    shares = (GuestFile(share_key(index), share.path, folder=True) for index, share in enumerate(spec.shares))
-    state = () if spec.tpm is None or spec.tpm.state is None else (GuestFile("tpm.state", spec.tpm.state, folder=True),)
+    shares = (
+        _folder(share_key(index), share.path, writable=not share.readonly) for index, share in enumerate(spec.shares)
+    )
+    state = () if spec.tpm is None or spec.tpm.state is None else (_folder("tpm.state", spec.tpm.state, writable=True),)
     return (*boot, *disks, *shares, *state)
+
+
+def _folder(key: str, path: str, *, writable: bool) -> GuestFile:
+    return GuestFile(key, path, writable, folder=True)
 
 
 def share_key(index: int) -> str:

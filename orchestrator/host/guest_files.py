@@ -102,18 +102,28 @@ class GuestDirectories:
             raise
 
 
-def unreadable(path: str, *, folder: bool = False) -> str | None:
-    """Say why `path` cannot be given to a guest: not there, not a file, not ours to read. None if it can.
-
-    If it is to be a `folder`, nothing else will do.
-    """
+def unreadable(path: str) -> str | None:
+    """Say why `path` cannot be given to a guest: not there, not a file, not ours to read. None if it can."""
     if not os.path.lexists(path):
         return f"{path} does not exist"
-    if folder and not Path(path).is_dir():
-        return f"{path} is not a folder"
-    if not folder and not (Path(path).is_file() or Path(path).is_block_device()):
+    if not (Path(path).is_file() or Path(path).is_block_device()):
         return f"{path} is neither a file nor a block device"
     return None if os.access(path, os.R_OK) else f"{path} cannot be read by this user"
+
+
+def unusable(path: str, *, writable: bool) -> str | None:
+    """Say why the folder `path` cannot be given to a guest, which makes files in it if it is `writable`."""
+    if not os.path.lexists(path):
+        return f"{path} does not exist"
+    if not Path(path).is_dir():
+        return f"{path} is not a folder"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return f"{path} cannot be read by this user"
+    return (
+        f"{path} is a folder in which this user cannot make files"
+        if writable and not os.access(path, os.W_OK)
+        else None
+    )
 
 
 def _make_anew(path: Path, user: int | None) -> None:

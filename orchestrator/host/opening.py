@@ -224,7 +224,7 @@ def _become_and_open(descriptor: int) -> None:
 
 def _open(path: str, writable: bool, form: str | None, folder: bool) -> tuple[int, _Found]:
     # Not to wait for a pipe's other end, nor to make a terminal ours; links are followed with the user's rights.
-    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = (os.O_RDWR if writable and not folder else os.O_RDONLY) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
         status = os.fstat(descriptor)
@@ -232,6 +232,8 @@ def _open(path: str, writable: bool, form: str | None, folder: bool) -> tuple[in
         if not any(is_such(status.st_mode) for is_such in fits):
             what = "is not a folder" if folder else "is neither a file nor a block device"
             return descriptor, (0, what, 0, 0, 0)
+        if folder and writable and not os.access(path, os.W_OK | os.X_OK):
+            return descriptor, (0, "is a folder in which this user cannot make files", 0, 0, 0)
         trouble = _unfit(descriptor)
         if trouble:
             return descriptor, (0, trouble, 0, 0, 0)

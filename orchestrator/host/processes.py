@@ -7,7 +7,6 @@ import ctypes
 import errno
 import os
 import re
-import select
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from orchestrator.core.cpulist import format_cpulist, parse_cpulist
 from orchestrator.core.pins import Standing
 from orchestrator.core.xml.monitor import OUR_MONITOR
+from orchestrator.endings import end, opened
 from orchestrator.errors import FailedError
 from orchestrator.ports import Thread
 from orchestrator.process_identity import identity
@@ -67,6 +67,7 @@ class ProcFs:
         self._home = home
         self._ask = ask
         self._found: dict[str, int] = {}
+        self._workers: dict[int, str] = {}
 
     def find(self, uuid: str) -> int | None:
         """Return the pid of the QEMU process that runs the domain `uuid`: libvirt passes it as ``-uuid``.
@@ -131,6 +132,24 @@ class ProcFs:
                 with contextlib.suppress(ProcessLookupError):
                     found[tid] = self._ask(tid)
         return found
+
+    def workers(self, pid: int) -> Sequence[int]:
+        """Return the kernel threads that are called ``vhost-PID``; since Linux 6.4 they are threads of the process.
+
+        They are children of kthreadd, which is process 2. Names do not change, and are read once.
+        """
+        try:
+            there = (self._root / "2" / "task" / "2" / "children").read_text().split()
+        except OSError:  # in a container there is no kthreadd, nor may anybody pin threads of the kernel
+            return ()
+        self._workers = {number: self._workers.get(number) or self._comm(number) for number in map(int, there)}
+        return tuple(number for number, name in self._workers.items() if name == f"vhost-{pid}")
+
+    def _comm(self, pid: int) -> str:
+        try:
+            return (self._root / str(pid) / "comm").read_text("utf-8", "replace").strip()
+        except OSError:
+            return ""
 
     def calm(self, tid: int) -> None:
         """Put a thread into SCHED_OTHER; fine if it has gone. FailedError if the kernel refuses."""
@@ -273,44 +292,11 @@ def terminate(pid: int, uuid: str, *, grace: float = 3.0) -> bool:
 
     Returns whether it has ended; a process that is not that domain's (any more) counts as its end and is left alone.
     """
-    with _opened(pid, uuid) as handle:
-        return handle is None or _end(handle, grace)
+    with opened(pid, uuid) as handle:
+        return handle is None or end(handle, grace)
 
 
 def _signal(pid: int, uuid: str, number: signal.Signals) -> None:
-    with _opened(pid, uuid) as handle, contextlib.suppress(ProcessLookupError):
+    with opened(pid, uuid) as handle, contextlib.suppress(ProcessLookupError):
         if handle is not None:
             signal.pidfd_send_signal(handle, number)
-
-
-@contextlib.contextmanager
-def _opened(pid: int, uuid: str) -> Iterator[int | None]:
-    """Give a pidfd of the process `pid` if it is the QEMU of this domain, else None.
-
-    The pidfd is opened before the identity is checked, so a reused pid is never hit.
-    """
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        arguments = []
-    try:
-        yield handle if uuid.encode() in arguments else None
-    finally:
-        os.close(handle)
-
-
-def _end(handle: int, grace: float) -> bool:
-    """Signal the process behind a pidfd, which becomes readable as it ends."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            signal.pidfd_send_signal(handle, number)
-        except ProcessLookupError:
-            return True
-        if select.select([handle], [], [], grace)[0]:
-            return True
-    return False

@@ -94,9 +94,12 @@ def _parse(
 
 def _unreadable(guest: ParsedGuest) -> list[tuple[str, str]]:
     from orchestrator.core.files import guest_files
-    from orchestrator.host.guest_files import unreadable
+    from orchestrator.host.guest_files import unreadable, unusable
 
-    found = [(file.key, unreadable(file.path, folder=file.folder)) for file in guest_files(guest.spec)]
+    found = [
+        (file.key, unusable(file.path, writable=file.writable) if file.folder else unreadable(file.path))
+        for file in guest_files(guest.spec)
+    ]
     return [(key, why) for key, why in found if why]
 
 

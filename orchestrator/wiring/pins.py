@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator.core.pool import SERVICE_CORE
 from orchestrator.wiring.guests import live_domains
 
 if TYPE_CHECKING:
-    from orchestrator.ports import Thread
+    from orchestrator.core.pins import Stray
+    from orchestrator.host.processes import ProcFs
+    from orchestrator.ports import LiveDomain, Thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +64,26 @@ async def audit_pins(connect: str, reserved: frozenset[int]) -> list[PinReport]:
             domain.metadata.vcpus,
             domain.metadata.emulator,
         )
-        reports.append(_report(domain.name, domain.pid, threads, reserved, tuple(map(str, found))))
+        beside = _beside(kernel, domain) if domain.pid else ()
+        reports.append(_report(domain.name, domain.pid, threads, reserved, tuple(map(str, (*found, *beside)))))
     for pid in sorted(kernel.emulators_of_ours() - {domain.pid for domain in known}):
         lost = ("libvirt does not know it, so it has no placement",)
         reports.append(_report(f"process {pid}", pid, kernel.threads(pid), reserved, lost))
     return reports
+
+
+def _beside(kernel: ProcFs, domain: LiveDomain) -> Iterator[Stray]:
+    """Yield the threads beside a guest's QEMU that stray: of its back ends, and of the kernel."""
+    from orchestrator.core.pins import strays
+    from orchestrator.wiring.backends import service_back_ends
+
+    metadata = domain.metadata
+    for name, pid in service_back_ends().processes(metadata.directory).items():
+        threads = {thread.tid: (f"{thread.name}, {name}", thread.allowed) for thread in kernel.threads(pid or 0)}
+        yield from strays(threads, {}, (), (SERVICE_CORE,))
+    for tid in kernel.workers(domain.pid or 0):
+        threads = {thread.tid: (thread.name, thread.allowed) for thread in kernel.threads(tid)}
+        yield from strays(threads, {}, (), metadata.emulator)
 
 
 def _report(

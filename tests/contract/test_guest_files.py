@@ -13,7 +13,7 @@ from typing import Protocol
 import pytest
 
 from orchestrator.errors import FailedError, UsageError
-from orchestrator.host.guest_files import GuestDirectories, unreadable
+from orchestrator.host.guest_files import GuestDirectories, unreadable, unusable
 from orchestrator.ports import GuestFiles
 from tests.fakes.files import FakeFiles
 from tests.fakes.host import FakeHost, Faults
@@ -187,3 +187,15 @@ def test_what_was_taken_out_of_a_log_is_passed_over(tmp_path: Path) -> None:
         file.write(b"last words")
     assert files.serial_log("one") == (b"last words", (1 << 20) + 10)
     assert files.serial_log("one", 1 << 20).text == b"last words"
+
+
+def test_what_is_no_folder_is_not_shared(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert unusable(str(tmp_path), writable=True) is None
+    assert unusable(str(file), writable=False) == f"{file} is not a folder"
+    assert unusable(str(tmp_path / "none"), writable=False) == f"{tmp_path}/none does not exist"
+    if os.geteuid() != 0:  # who may do everything anyway
+        tmp_path.chmod(0o500)
+        assert unusable(str(tmp_path), writable=True) == f"{tmp_path} is a folder in which this user cannot make files"
+        tmp_path.chmod(0o700)

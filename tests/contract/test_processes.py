@@ -381,3 +381,25 @@ def test_the_fake_tells_the_same_of_a_guest_that_works_and_of_one_that_is_gone()
     assert side.processes.activity(700) != before
     assert side.processes.memory(700) > 0
     assert (side.processes.memory(701), side.processes.activity(701)) == (0, "")
+
+
+def test_threads_of_the_kernel_for_a_process_are_found_by_their_name(tmp_path: Path) -> None:
+    def names(**threads: str) -> None:
+        children = tmp_path / "2" / "task" / "2" / "children"
+        children.parent.mkdir(parents=True, exist_ok=True)
+        children.write_text("".join(f"{pid.strip('p')} " for pid in threads))
+        for pid, name in threads.items():
+            (tmp_path / pid.strip("p")).mkdir(exist_ok=True)
+            (tmp_path / pid.strip("p") / "comm").write_text(f"{name}\n")
+
+    kernel = ProcFs(tmp_path)
+    assert kernel.workers(700) == ()  # as in a container, where process 2 is anybody
+    names(p10="kworker/0:1", p11="vhost-700", p12="vhost-7001", p13="vhost-700")
+    assert kernel.workers(700) == (11, 13)
+    assert kernel.workers(7001) == (12,)
+    names(p10="vhost-700", p13="vhost-700", p14="vhost-700")
+    assert kernel.workers(700) == (13, 14)  # a name that was read is not read again
+    names(p13="vhost-700")
+    assert kernel.workers(700) == (13,)
+    names(p10="vhost-700", p13="vhost-700")  # another thread by now
+    assert kernel.workers(700) == (10, 13)

@@ -114,7 +114,7 @@ class FakeHost:
     `realtime` are threads in such a class, `captive` guests whose cgroup lets nobody pin their threads,
     `closed` why a path cannot be opened with a user's rights, `clashes` what was wrong with who ran where, `disk` other
     files by path, `sizes` those of disks in images, `back_ends` what was started beside guests, by run directory and
-    name."""
+    name, `workers` the kernel's threads for guests."""
 
     faults: Faults = field(default_factory=Faults)
     closed: dict[str, str] = field(default_factory=dict)
@@ -127,12 +127,19 @@ class FakeHost:
     disk: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     back_ends: dict[str, dict[str, FakeBackEnd]] = field(default_factory=dict)
+    workers: dict[str, list[FakeBackEnd]] = field(default_factory=dict)
     realtime: set[int] = field(default_factory=set)
     captive: set[str] = field(default_factory=set)
     pids: count[int] = field(default_factory=lambda: count(1000, 100))
 
     def named(self, name: str) -> FakeDomain | None:
         return next((domain for domain in self.domains.values() if domain.name == name), None)
+
+    def beside(self, pid: int) -> FakeBackEnd | None:
+        """Return the process of this number that works beside a guest, while it goes on."""
+        those = [each for names in self.back_ends.values() for each in names.values()]
+        those += [each for workers in self.workers.values() for each in workers]
+        return next((each for each in those if each.pid == pid and not each.ended), None)
 
     def threads_of(self, domain: FakeDomain) -> list[Thread]:
         """Return the live threads of a domain, where the faults have them."""

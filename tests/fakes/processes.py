@@ -25,7 +25,11 @@ class FakeProcesses:
     def threads(self, pid: int) -> Sequence[Thread]:
         domain = self._of(pid)
         if domain is None:
-            return ()
+            beside = self._host.beside(pid)
+            if beside is None:
+                return ()
+            allowed = beside.standing.allowed
+            return (Thread(tid=pid, name="beside", allowed=allowed, last_core=min(allowed), cpu_seconds=0.0),)
         self._host.trace.append(f"read threads {domain.name}")
         return tuple(sorted(self._host.threads_of(domain), key=lambda thread: thread.tid))
 
@@ -37,11 +41,20 @@ class FakeProcesses:
         return 0 if self._of(pid) is None else MEMORY
 
     def standing(self, pid: int) -> Mapping[int, Standing]:
-        domain = self._of(pid)
+        domain, beside = self._of(pid), self._host.beside(pid)
+        if beside is not None:
+            return {pid: beside.standing}
         threads = [] if domain is None else self._host.threads_of(domain)
         return {thread.tid: Standing(thread.allowed, thread.tid in self._host.realtime) for thread in threads}
 
+    def workers(self, pid: int) -> Sequence[int]:
+        domain = self._of(pid)
+        return () if domain is None else [each.pid for each in self._host.workers.get(domain.name, ())]
+
     def calm(self, tid: int) -> None:
+        beside = self._host.beside(tid)
+        if beside is not None:
+            beside.standing = beside.standing._replace(realtime=False)
         self._host.realtime.discard(tid)
 
     def gather(self, pid: int) -> None:
@@ -51,6 +64,9 @@ class FakeProcesses:
             self._host.captive.discard(domain.name)
 
     def pin(self, tid: int, cores: frozenset[int]) -> None:
+        beside = self._host.beside(tid)
+        if beside is not None:
+            beside.standing = beside.standing._replace(allowed=cores)
         for domain in self._host.domains.values():
             if tid in domain.threads and domain.name in self._host.captive:
                 raise FailedError(f"thread {tid} cannot be moved: Invalid argument")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.device_guest import write_guest
+from tests.functional.libvirtd import definitions, staged, until
 from tests.users import ALICE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users, and mount")
@@ -73,3 +76,51 @@ def test_a_guest_uses_all_of_them_and_each_is_its_owners_on_core_1(base: Path) -
         assert name.startswith("share") or int(each["capabilities"], 16) == 0
     assert told["left"] == ["serial.log"]
     assert told["still_there"] == []
+
+
+DEVICES = """
+[[disk]]
+path = "data.raw"
+format = "raw"
+overlay = true
+backend = "vhost-user"
+[[share]]
+path = "files"
+tag = "files"
+[tpm]
+"""
+
+
+def beside(directory: Path) -> dict[int, frozenset[int]]:
+    """Return each process that was noted beside a guest and goes on, and where its threads may run."""
+    found = {}
+    for note in directory.rglob("*.process"):
+        pid = int(note.read_text().split()[0])
+        with contextlib.suppress(OSError):
+            tasks = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+            found[pid] = frozenset().union(*map(os.sched_getaffinity, tasks))
+    return found
+
+
+def test_under_libvirts_own_daemon_they_outlive_the_scheduler_and_not_the_guests() -> None:
+    with staged() as stage:
+        (stage.directory / "files").mkdir()
+        (stage.directory / "data.raw").write_bytes(bytes(SIZE))
+        definition, _ = definitions(stage.directory)
+        Path(definition).write_text(Path(definition).read_text() + DEVICES)
+        first = stage.mortals.begin(definition)
+        stage.mortals.go(first)
+        assert {Path(f"/proc/{pid}").owner() for pid in stage.guests().values()} == {"libvirt-qemu"}
+        before = beside(stage.directory)
+        assert list(before.values()) == [{1}] * 6
+        stage.turns()
+        stage.mortals.kill(first)
+        assert beside(stage.directory) == before
+        second = stage.mortals.begin()
+        assert (second["notes"], second["gone"]) == ([], [])
+        stage.mortals.go(second)
+        stage.turns()
+        for pid in stage.guests().values():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: beside(stage.directory) == {}, "they end with the guests")
+        until(lambda: not list(stage.directory.rglob("*.process")), "nothing is left of them")

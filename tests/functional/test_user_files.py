@@ -109,6 +109,27 @@ def test_what_is_no_image_is_not_taken_and_nobody_waits_for_it(home: Path) -> No
     assert told[3]
 
 
+def test_folders_are_looked_at_as_their_user_would(home: Path) -> None:
+    alices, bobs, file = home / "alice", home / "bob", write(home / "alice" / "file", b"", ALICE, 0o600)
+    bobs.mkdir(mode=0o755)
+    os.chown(bobs, BOB, BOB)
+    link = home / "link"
+    link.symlink_to(alices)
+
+    def folder(path: Path | str, *, writable: bool = False) -> GuestFile:
+        return GuestFile("share[0].path", str(path), writable, folder=True)
+
+    fine = [folder(alices, writable=True), folder(link, writable=True), folder(bobs)]
+    assert troubles(ALICE, *fine) == [""] * 3
+    told = troubles(ALICE, folder(bobs, writable=True), folder(file), folder("/proc/self"), folder(home / "none"))
+    assert told == [
+        f"{bobs} is a folder in which this user cannot make files",
+        f"{file} is not a folder",
+        "/proc/self is the kernel's own, and neither an image nor a folder of files",
+        f"{home}/none cannot be read by 4000001: No such file or directory",
+    ]
+
+
 def test_images_that_lead_to_other_files_are_not_taken(home: Path) -> None:
     image, based, split = (home / name for name in ("plain", "based", "split"))
     make = ["qemu-img", "create", "-q", "-f", "qcow2"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.discovery import discover
+from orchestrator.core.model import Mode, Network, NetworkKind, Share, Tpm
 from orchestrator.core.orders import Happening, Notice
 from orchestrator.core.pins import Standing, adrift
 from orchestrator.core.policy import Policy
@@ -17,7 +18,7 @@ from orchestrator.engine import Engine, RunningGuest
 from orchestrator.errors import HostError
 from orchestrator.recorder import Unrecorded
 from tests.fakes.engine import engine_on, going, guest, launcher_on
-from tests.fakes.host import Astray, FakeHost, Faults
+from tests.fakes.host import Astray, FakeBackEnd, FakeHost, Faults
 
 
 class Intents(Unrecorded):
@@ -43,10 +44,10 @@ class Scene:
         launcher = launcher_on(self.host, topology)
         self.engine = Engine(topology, Policy(), launcher, self.host.clock, self.notices.append, self.records)
 
-    def play(self, act: Callable[[Scene, RunningGuest], None]) -> RunningGuest:
+    def play(self, act: Callable[[Scene, RunningGuest], None], **wishes: Any) -> RunningGuest:
         async def story() -> None:
             async with going(self.engine):
-                await self.engine.start([guest(vcpus=2)])
+                await self.engine.start([guest(vcpus=2, **wishes)])
                 self.notices.clear()
                 act(self, self.engine.guests["beat"])
                 await asyncio.sleep(0)
@@ -194,3 +195,86 @@ def test_who_stands_still_may_be_left_out_of_a_look_and_is_put_right_by_the_next
             return left, before, running.put_back
 
     assert asyncio.run(story()) == (True, 0, 1)
+
+
+# Beside QEMU.
+
+BESIDE: dict[str, Any] = {"shares": (Share(path="/srv", tag="t"),), "tpm": Tpm()}
+BRIDGED: dict[str, Any] = {"network": Network(kind=NetworkKind.BRIDGE, name="br0")}
+HERE = "/run/orchestrator/guests/beat"
+
+
+def test_a_back_end_that_was_moved_or_hurried_is_put_back() -> None:
+    scene = Scene()
+
+    def act(scene: Scene, guest: RunningGuest) -> None:
+        moved = scene.host.back_ends[HERE]["tpm"]
+        moved.standing = Standing(frozenset({0, 1}), realtime=True)
+        scene.engine.keep_in_place(still=False)
+        assert moved.standing == Standing(frozenset({1}))
+        assert guest.put_back == 1
+        scene.engine.keep_in_place()
+
+    scene.play(act, **BESIDE)
+    (told,) = scene.told
+    assert told[0] is Happening.PUT_BACK
+    assert "(beside) may run on 0-1, its placement gives it 1 and is in a real-time class; put back" in told[1]
+    assert [found["placement"] for found in scene.records.found[0]["found"]] == ["1"]
+
+
+def test_threads_of_the_kernel_are_where_the_emulator_is_from_the_start_and_are_put_back() -> None:
+    scene = Scene()
+    worker = FakeBackEnd(7, None, Standing(frozenset(range(8))))
+    scene.host.workers["beat"] = [worker]
+
+    def act(scene: Scene, guest: RunningGuest) -> None:
+        assert worker.standing.allowed == frozenset(guest.domain.placement.emulator) == {2, 3}
+        scene.engine.keep_in_place()
+        assert not scene.told
+        worker.standing = Standing(frozenset({0}))
+        scene.engine.keep_in_place()
+        assert worker.standing.allowed == {2, 3}
+        late = FakeBackEnd(8, None, Standing(frozenset(range(8))))  # of a queue that the guest has just begun to use
+        scene.host.workers["beat"].append(late)
+        scene.engine.keep_in_place()
+        assert late.standing.allowed == {2, 3}
+
+    scene.play(act, **BRIDGED)
+    assert [what for what, _ in scene.told] == [Happening.PUT_BACK] * 2
+
+
+def test_threads_of_the_kernel_go_along_when_a_guest_is_moved() -> None:
+    scene = Scene()
+    worker = FakeBackEnd(7, None, Standing(frozenset(range(8))))
+    scene.host.workers["beat"] = [worker]
+
+    async def story() -> None:
+        async with going(scene.engine):
+            await scene.engine.start([guest(vcpus=2, mode=Mode.EXCLUSIVE, **BRIDGED)])
+            await scene.engine.move("beat", (5, 6))
+            assert worker.standing.allowed == {5, 6}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_guest_whose_back_end_has_ended_is_ended_when_that_is_seen_twice(looks: int) -> None:
+    scene = Scene()
+
+    async def story() -> RunningGuest:
+        async with going(scene.engine):
+            await scene.engine.start([guest(vcpus=2, **BESIDE)])
+            scene.host.back_ends[HERE]["share0"].ended = True
+            for _ in range(looks):
+                scene.engine.keep_in_place()
+            for _ in range(50):
+                await asyncio.sleep(0)
+            return scene.engine.guests["beat"]
+
+    found = asyncio.run(story())
+    assert found.over == (looks > 1)
+    if looks > 1:
+        assert found.crashed
+        assert found.ended == "its back end share0 has ended: told to end"
+        assert scene.host.trace.count("kill beat") == 1
+        assert not scene.host.back_ends

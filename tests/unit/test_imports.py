@@ -27,6 +27,8 @@ LAYERS = {
     "backends": "backends",
     "backend_ports": "ports",
     "process_identity": "ports",
+    "endings": "ports",
+    "beside": "engine",
     "rights": "ports",
     "service": "service",
     "host": "host",
