@@ -66,6 +66,7 @@ LAYERS = {
     "process_ports": "ports",
     "shield_ports": "ports",
     "shielding": "engine",
+    "shield_keeper": "engine",
     "answer": "ports",
     "shortcut": "ports",
     "file_ports": "ports",
