@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from orchestrator.backend_ports import BackEnds
 from orchestrator.beside import back_ends_trouble, workers_of
 from orchestrator.core.backends import back_ends, written_outside
-from orchestrator.core.files import disk_key
+from orchestrator.core.bounds import bounds
 from orchestrator.core.inspection import Inspection, Look
-from orchestrator.core.model import Size, disk_target
 from orchestrator.core.payloads import MappedPayload
 from orchestrator.core.pins import ReservedCoreWatch, Stray, strays
 from orchestrator.core.placement import Placement
@@ -25,6 +24,8 @@ from orchestrator.core.xml.memory import with_payload
 from orchestrator.core.xml.render import render
 from orchestrator.core.xml.verdict import Kind
 from orchestrator.errors import FailedError, HostError, OrchestratorError, OutcomeUnknownError, PinMismatchError
+from orchestrator.group_ports import GuestGroups
+from orchestrator.image_proof import overlays, prove_images
 from orchestrator.inside import look_inside
 from orchestrator.payload_ports import Payloads
 from orchestrator.ports import GuestFiles, Hypervisor, Monitors, Processes, Thread
@@ -45,8 +46,10 @@ class Launcher:
     """Acts on single guests through the ports, and proves where their threads may run.
 
     `bounds_memory` tells whether the kernel can be had to bound the memory of a guest's QEMU, `merges_memory` whether
-    it may merge equal pages of guests, `foreign` that QEMU is run as another user, who cannot read what is ours.
-    `barred` says why no guest of an owner is to be launched now, by whatever way it came; empty if one may be.
+    it may merge equal pages of guests, `foreign` that QEMU is run as another user, who cannot read what is ours, and
+    `encloses` that QEMU is started with no files open to it but its guest's.
+    `barred` says why no guest of an owner is to be launched now, by whatever way it came; empty if one may be. Each
+    guest has a control group of its own if there are `groups`, and there the `disk_speed` that the policy gives it.
     """
 
     topology: Topology
@@ -60,6 +63,9 @@ class Launcher:
     merges_memory: bool = False
     foreign: bool = False
     barred: Callable[[str], str] = lambda _: ""
+    encloses: bool = False
+    groups: GuestGroups | None = None
+    disk_speed: int | None = None
 
     async def launch(self, domain: Domain, origin: Origin | None = None) -> RunningGuest:
         """Check its payload, define, start paused, load its state if it has an origin, prove every thread's affinity.
@@ -78,7 +84,7 @@ class Launcher:
         if origin is not None and origin.ram is not None:
             self._require_own_qemu(name, "template")
             domain = replace(domain, ram_file=origin.ram)  # which has what the payload's had become
-        domain = replace(domain, bounded=self.bounds_memory, merged=self.merges_memory)
+        domain = replace(domain, bounded=self.bounds_memory, merged=self.merges_memory, enclosed=self.encloses)
         xml = render(domain)
         verdict = audit(xml.encode(), self.reserved())
         if verdict.kind is not Kind.CONFINED or verdict.cautions:
@@ -89,11 +95,13 @@ class Launcher:
             outside = await self._prepare(domain, origin)
             await self.hypervisor.start_paused(xml)
             guest = await self.attach(domain)
+            if self.groups is not None:
+                self.gather(guest)
             if origin is not None:
                 await guest.monitor.load(origin.state, skip_shared=origin.skip_shared)
             self._move_workers(guest)
             self._prove(guest)
-            await self._prove_images(guest, outside)
+            await prove_images(guest, outside)
             self._require_unchanged(guest)
         except BaseException as failure:
             why = back_ends_trouble(self.back_ends, domain)
@@ -110,7 +118,7 @@ class Launcher:
         name, saved = domain.spec.name, {} if origin is None else origin.overlays
         copies = {domain.overlay(target): path for target, path in saved.items()}
         await self.back_ends.end(domain.directory)  # of a guest of this name whose end nobody has seen
-        sizes = await self.files.prepare(name, _overlays(domain), domain.pins, domain.owner, copies)
+        sizes = await self.files.prepare(name, overlays(domain), domain.pins, domain.owner, copies)
         wanted = back_ends(domain)
         if wanted:
             await self.back_ends.start(domain.directory, domain.owner if domain.pinned else None, wanted)
@@ -213,6 +221,8 @@ class Launcher:
         await self.hypervisor.remove(str(domain.uuid))
         await self.back_ends.end(domain.directory)
         self.files.discard(domain.spec.name)
+        if self.groups is not None:
+            self.groups.release(str(domain.uuid))
 
     def look(self, guest: RunningGuest) -> None:
         """Read from the kernel where a guest's threads are and what they used."""
@@ -222,6 +232,23 @@ class Launcher:
             guest.cpu_seconds = sum(thread.cpu_seconds for thread in threads)
         else:
             guest.pid = None
+
+    def gather(self, guest: RunningGuest) -> None:
+        """Bring a guest's process into its own control group; where it has none, into this process's, if it is there.
+
+        Then pin its threads: each may run wherever that group may. FailedError if the kernel refuses.
+        """
+        if self.groups is None:
+            self.processes.gather(guest.pid or 0)
+        else:
+            self.groups.confine(str(guest.domain.uuid), guest.pid or 0, bounds(guest.domain, self.disk_speed))
+        self.move(guest, guest.domain.placement)
+
+    def elsewhere(self, guest: RunningGuest) -> str:
+        """Return the control group that a guest's process is in, if somebody has taken it out of its own."""
+        if self.groups is None or guest.pid is None:
+            return ""
+        return self.groups.elsewhere(str(guest.domain.uuid), guest.pid)
 
     def reserved(self) -> frozenset[int]:
         """Return the cores that no guest may have."""
@@ -257,26 +284,6 @@ class Launcher:
         if found:
             raise PinMismatchError(f"{guest.name}: stopped, " + "; ".join(map(str, found)))
 
-    async def _prove_images(self, guest: RunningGuest, outside: int) -> None:
-        """Let nothing be a disk but what its owner has opened: an image may lead to other files, and be rewritten.
-
-        `outside` are the bytes of disks that are not QEMU's, which can be no other files: back ends are their owner's.
-        """
-        domain = guest.domain
-        if not domain.pinned or not domain.spec.disks:
-            return
-        ours = {*domain.pins, *_overlays(domain)}
-        for node, path in sorted((await guest.monitor.images()).items()):
-            # libvirt itself names those of the firmware
-            if path not in ours and not node.startswith("libvirt-pflash"):
-                raise FailedError(f"{guest.name}: stopped, an image of its disks leads to another file ({path[:200]})")
-        grown = outside + sum(size for path, size in (await guest.monitor.disks()).items() if path in ours)
-        if grown > domain.disk:
-            raise FailedError(
-                f"{guest.name}: stopped, its disks have {Size(grown)} now, and it was let in with {Size(domain.disk)}; "
-                "`orchestrator start` has them counted anew"
-            )
-
     def _strays(self, guest: RunningGuest) -> Sequence[Stray]:
         placement, threads = guest.domain.placement, self._threads(guest)
         if not {thread.tid for thread in threads}.issuperset(guest.roles.vcpus.values()) or not threads:
@@ -297,14 +304,6 @@ class Launcher:
         except OrchestratorError as error:
             why = str(failure) or "interrupted"
             raise OutcomeUnknownError(f"{why}; what is left could not be cleared away: {error}") from failure
-
-
-def _overlays(domain: Domain) -> dict[str, tuple[str, str]]:
-    return {
-        domain.overlay(disk_target(index)): (domain.file(disk_key(index), disk.path), disk.format)
-        for index, disk in enumerate(domain.spec.disks)
-        if disk.overlay
-    }
 
 
 def _looked_at(threads: Sequence[Thread]) -> list[tuple[int, str, frozenset[int], int]]:

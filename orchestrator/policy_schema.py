@@ -32,6 +32,7 @@ MOST_COUNT = 1000
 MOST_WINDOWS = 100
 
 _LEAST_SERIAL = Size.parse("64 KiB")
+_LEAST_DISK_SPEED = Size.parse("64 KiB")
 _LEAST_SLICE = Duration.parse("1 ms")
 _LEAST_SHARE_WINDOW = Duration.parse("1 min")
 _LONGEST_WINDOW = Duration.parse("31 d")
@@ -85,6 +86,12 @@ def _check_connect(connect: str) -> Iterator[Fault]:
             f"{shown(connect)} is not possible; write 'embed' or a libvirt URI like 'qemu:///system'",
             "connect",
         )
+
+
+def _check_disk_speed(disk_speed: Size | None) -> Iterator[Fault]:
+    if disk_speed is not None and disk_speed < _LEAST_DISK_SPEED:
+        why = f"is too slow for a guest to boot; {_LEAST_DISK_SPEED} (a second) is the least"
+        yield Fault(f"{disk_speed} {why}", "disk_speed")
 
 
 def _check_floor(shared_floor: int) -> Iterator[Fault]:
@@ -237,7 +244,7 @@ SCHEMA = Schema(
             (("kept",), _check_cores_kept),
         ),
         RotationPolicy: ((("slice", "minimum_run"), _check_minimum), (("confirm",), _check_confirm)),
-        HypervisorPolicy: ((("connect",), _check_connect),),
+        HypervisorPolicy: ((("connect",), _check_connect), (("disk_speed",), _check_disk_speed)),
         LogPolicy: ((("serial_limit",), _check_serial_limit),),
         GuestDefaults: (_at_least("vcpus", 1), _at_least("memory", 1), _WEIGHT),
         Ceilings: (*(_at_least(key, 1) for key in ("vcpus", "memory", "weight")), _at_least("iothreads", 0)),

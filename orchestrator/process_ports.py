@@ -44,6 +44,9 @@ class Processes(Protocol):
     def workers(self, pid: int) -> Sequence[int]:
         """Return the kernel's own threads that work for a process (vhost), each of which is a process of one thread."""
 
+    def is_dying(self, pid: int) -> bool:
+        """Return whether a process has been killed, so that it does nothing more of its own; also if it has gone."""
+
     def calm(self, tid: int) -> None:
         """Put a thread into the ordinary scheduling class; fine if it has gone. FailedError if the kernel refuses."""
 

@@ -112,6 +112,9 @@ class _Renumbered:
     def workers(self, pid: int) -> Sequence[int]:
         return self.inner.workers(pid)
 
+    def is_dying(self, pid: int) -> bool:
+        return self.inner.is_dying(pid)
+
     def calm(self, tid: int) -> None:
         self.inner.calm(tid)
 

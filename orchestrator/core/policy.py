@@ -43,11 +43,15 @@ class CorePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypervisorPolicy:
-    """`connect` is ``embed`` or a libvirt URI. `merge_memory`: whether the kernel may merge guests' equal pages."""
+    """`connect` is ``embed`` or a libvirt URI. `merge_memory`: whether the kernel may merge guests' equal pages.
+
+    `disk_speed` is how many bytes a second each guest's QEMU may read, and write, of each disk of the host.
+    """
 
     connect: str = "embed"
     accelerator: AcceleratorWish = AcceleratorWish.AUTO
     merge_memory: bool = False
+    disk_speed: Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ FIXED = (
     ("cores", "split_cores", "guests have their cores in the pieces that it says"),
     ("hypervisor", "connect", "guests were started through it"),
     ("hypervisor", "merge_memory", "their owners were told so when guests were started"),
+    ("hypervisor", "disk_speed", "guests were started with it"),
 )
 """The values that hold from a scheduler's start to its end: section, key, and why."""
 

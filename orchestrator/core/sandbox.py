@@ -26,6 +26,8 @@ UNBOUNDED = {"max", "9223372036854771712"}
 """What the kernel writes where there is no limit, in cgroup v2 and, for memory, v1."""
 
 _SYSTEM = "orchestrator serve --connect qemu:///system"
+_CEILINGS = "orchestrator doctor"
+"""It says why there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,13 @@ class Facts:
     """What was read: ``status`` of each thread, the namespaces that are not the host's own, and limits.
 
     `limits` maps the name of a control group's file (``memory.max``, ``pids.max``, ``io.max``) to the tightest text
-    of it from the process's own group up.
+    of it from the process's own group up. That it was `enclosed` is what its guest's metadata say: the kernel does not.
     """
 
     threads: Sequence[Mapping[str, str]]
     own_namespaces: Sequence[str]
     limits: Mapping[str, str]
+    enclosed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ def capabilities(mask: str) -> tuple[str, ...]:
 
 def judge(facts: Facts, reserved: frozenset[int]) -> Iterator[Judgement]:
     """Yield a judgement of each part; `facts.threads` is not empty. The worst of all threads counts. O(threads)."""
-    yield _user(facts.threads)
+    yield _user(facts.threads, enclosed=facts.enclosed)
+    yield _files(facts)
     yield _capabilities(facts.threads)
     yield _seccomp(facts.threads)
     gains = [each for each in facts.threads if each.get("NoNewPrivs") != "1"]
@@ -77,12 +81,24 @@ def judge(facts: Facts, reserved: frozenset[int]) -> Iterator[Judgement]:
     yield _cores(facts.threads, reserved)
 
 
-def _user(threads: Sequence[Mapping[str, str]]) -> Judgement:
+def _user(threads: Sequence[Mapping[str, str]], *, enclosed: bool) -> Judgement:
     users = sorted({int(word) for each in threads for word in each["Uid"].split()})
     found = f"uid {', '.join(map(str, users))}, gid {threads[0]['Gid'].split()[0]}"
     if 0 not in users:
         return Judgement("user", True, found)
+    if enclosed:
+        return Judgement(
+            "user", False, f"{found}: what root owns and is no file can be open to it, as sockets", _SYSTEM
+        )
     return Judgement("user", False, f"{found}: whatever root owns is open to it, the files of others are not", _SYSTEM)
+
+
+def _files(facts: Facts) -> Judgement:
+    if facts.enclosed:
+        return Judgement(
+            "files", True, "its guest's own, and what every QEMU reads (Landlock, as was noted at its start)"
+        )
+    return Judgement("files", False, "those that its user may use", "orchestrator doctor")
 
 
 def _capabilities(threads: Sequence[Mapping[str, str]]) -> Judgement:
@@ -113,11 +129,12 @@ def _limits(limits: Mapping[str, str]) -> Iterator[Judgement]:
     for name, file, unit in (("memory", "memory.max", "bytes"), ("threads", "pids.max", "threads and processes")):
         most = limits.get(file, "max")
         if most in UNBOUNDED:
-            yield Judgement(name, False, "the kernel sets no ceiling", _SYSTEM)
+            yield Judgement(name, False, "the kernel sets no ceiling", _CEILINGS)
         else:
             yield Judgement(name, True, f"at most {most} {unit}")
     io = limits.get("io.max", "")
-    yield Judgement("disk speed", bool(io), io or "the kernel sets no ceiling")
+    mend = "disk_speed in [hypervisor] of the policy"
+    yield Judgement("disk speed", bool(io), io.replace("\n", "; ") or "the kernel sets no ceiling", mend)
 
 
 def _cores(threads: Sequence[Mapping[str, str]], reserved: frozenset[int]) -> Judgement:

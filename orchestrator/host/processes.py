@@ -23,6 +23,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _REALTIME = (os.SCHED_FIFO, os.SCHED_RR, 6)  # 6: SCHED_DEADLINE
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_EXITING = 4  # PF_EXITING in include/linux/sched.h
 
 
 _OURS = re.compile(r"\((qemu-system-|qemu-storage-|virtiofsd\b|swtpm\b)")
@@ -150,6 +151,18 @@ class ProcFs:
             return (self._root / str(pid) / "comm").read_text("utf-8", "replace").strip()
         except OSError:
             return ""
+
+    def is_dying(self, pid: int) -> bool:
+        """Read whether SIGKILL is pending (SigPnd, ShdPnd of ``status``), or the process ends (flags, 9 in proc(5))."""
+        process = self._root / str(pid)
+        try:
+            status = (process / "status").read_text("utf-8", "replace")
+            fields = (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        except OSError:
+            return True
+        pending = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\S+)", status, re.MULTILINE)
+        killed = any(int(mask, 16) >> (signal.SIGKILL - 1) & 1 for mask in pending)
+        return killed or fields[0] in "ZX" or bool(int(fields[6]) & _EXITING)
 
     def calm(self, tid: int) -> None:
         """Put a thread into SCHED_OTHER; fine if it has gone. FailedError if the kernel refuses."""

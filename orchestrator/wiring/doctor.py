@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,12 @@ from orchestrator.core.cpulist import format_cpulist
 from orchestrator.core.model import GIB, Architecture
 from orchestrator.core.shield_record import Phase
 from orchestrator.errors import OrchestratorError, UsageError
-from orchestrator.host import cgroups, pages, prerequisites
+from orchestrator.host import cgroups, guest_groups, landlock, pages, prerequisites
 from orchestrator.host.kvm import probe_kvm
 from orchestrator.host.places import runtime_directory
 from orchestrator.host.prerequisites import Finding, Level
 from orchestrator.payloads import huge
-from orchestrator.wiring import guests, shield
+from orchestrator.wiring import enclosing, guests, shield
 from orchestrator.wiring.site import load_topology, reserved_cores
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield prerequisites.extra("capstone", "inspect", "it disassembles for `inspect --disassemble`")
     yield prerequisites.efi_firmware((architecture, TRAITS[architecture].machine) for architecture in Architecture)
     yield prerequisites.cgroups()
-    yield _memory_bound(policy.hypervisor.connect)
+    yield _ceilings(policy)
+    yield _enclosed(policy.hypervisor.connect)
     yield prerequisites.isolation(topology.pool.cores, topology.isolated, topology.nohz_full, pool)
     if topology.pool:
         yield from _kept_off(policy)
@@ -68,13 +70,13 @@ async def guest_findings(name: str, connect: str, policy: Path | None) -> list[F
     from orchestrator.core.sandbox import judge
     from orchestrator.host.sandbox import read_facts
 
-    pid = next((domain.pid for domain in await guests.live_domains(connect) if domain.name == name), None)
-    facts = None if pid is None else read_facts(pid)
-    if facts is None:
+    found = next((domain for domain in await guests.live_domains(connect) if domain.name == name), None)
+    facts = None if found is None or found.pid is None else read_facts(found.pid)
+    if found is None or facts is None:
         raise UsageError(f"{name}: no such guest has a process here; `orchestrator ps` lists those that are")
     return [
         Finding(each.name, Level.OK if each.closed else Level.NOTE, each.found, "" if each.closed else each.mend)
-        for each in judge(facts, reserved_cores(policy))
+        for each in judge(replace(facts, enclosed=found.metadata.enclosed), reserved_cores(policy))
     ]
 
 
@@ -120,16 +122,39 @@ def _kept_off(policy: Policy) -> Iterator[Finding]:
         yield Finding("shield", Level.OK, f"everything else is kept to core {rest}")
 
 
-def _memory_bound(connect: str) -> Finding:
-    name = "memory bound"
+def _ceilings(policy: Policy) -> Finding:
+    """Say what the kernel keeps each guest's QEMU from having more of than its share."""
+    name, connect, speed = "ceilings", policy.hypervisor.connect, policy.hypervisor.disk_speed
+    trusted = "a guest's QEMU is trusted to keep to its size"
+    if connect == guests.EMBED:
+        why, mend = guest_groups.why_none()
+        if why and speed is not None:
+            found = f"the policy bounds the speed of disks, so no guest can be started: {why}"
+            return Finding(name, Level.MISSING, found, f"{mend}; or no disk_speed in the policy")
+        if why:
+            return Finding(name, Level.NOTE, f"none of the kernel's: {why}; {trusted}", mend)
+        disks = "" if speed is None else f", {speed}/s of each disk"
+        return Finding(name, Level.OK, f"each guest's QEMU has a cgroup with bounds: memory, threads{disks}")
     if cgroups.bounds_memory(connect):
-        return Finding(name, Level.OK, f"the kernel bounds the memory of guests that are run through {connect}")
+        return Finding(name, Level.OK, f"libvirt makes a cgroup for each guest at {connect}, and bounds its memory")
     if not cgroups.has_memory_controller():
-        found = "not by the kernel: no cgroup has a memory controller; a guest's QEMU is trusted to keep to its size"
+        found = f"none of the kernel's: no cgroup has a memory controller; {trusted}"
         return Finding(name, Level.NOTE, found, "boot without cgroup_disable=memory")
-    whose = "libvirt's embedded driver" if connect == guests.EMBED else f"the libvirt at {connect}"
-    found = f"not by the kernel: {whose} runs without cgroups; a guest's QEMU is trusted with its size"
-    return Finding(name, Level.NOTE, found, "orchestrator serve --connect qemu:///system")
+    found = f"none of the kernel's: the libvirt at {connect} runs without cgroups; {trusted}"
+    return Finding(name, Level.NOTE, found, "connect = 'embed' in [hypervisor] of the policy, under root's daemon")
+
+
+def _enclosed(connect: str) -> Finding:
+    """Say what keeps a guest's QEMU from files that are not its guest's."""
+    name, version = "files of guests", landlock.version()
+    if connect != guests.EMBED:
+        return Finding(name, Level.OK, f"the libvirt at {connect} runs QEMU as a user of its own")
+    if enclosing.restricts():
+        return Finding(name, Level.OK, f"a guest's QEMU may use its own, and no others (Landlock {version})")
+    if not version:
+        found = "this kernel has no Landlock: a guest's QEMU may use whatever its user may, root's everything of root's"
+        return Finding(name, Level.NOTE, found, "boot a kernel from 5.13 on, with landlock among those of lsm=")
+    return Finding(name, Level.NOTE, "a guest's QEMU may use whatever its user may", "sudo orchestrator serve")
 
 
 def _merging(wanted: bool) -> Finding:

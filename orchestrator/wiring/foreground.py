@@ -74,7 +74,7 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     async with open_hypervisor(connect) as hypervisor:
-        launcher = build_launcher(prepared.topology, hypervisor, connect, prepared.policy.hypervisor.merge_memory)
+        launcher = build_launcher(prepared.topology, hypervisor, connect, prepared.policy.hypervisor)
         engine = build_engine(prepared.policy, launcher)
         heeding = emergency.heeding(engine, launcher, Unrecorded(), on_note)
         await heeding.prepare_adoption()

@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.core.pool import SCHEDULER_CORE, SERVICE_CORE
-from orchestrator.errors import RefusedError
+from orchestrator.errors import HostError, RefusedError
 from orchestrator.wiring.site import embedded_root, guest_directories
 
 if TYPE_CHECKING:
-    from orchestrator.core.policy import Policy
+    from orchestrator.core.policy import HypervisorPolicy, Policy
     from orchestrator.core.topology import Topology
     from orchestrator.engine import Engine
+    from orchestrator.group_ports import GuestGroups
     from orchestrator.host.hypervisor import LibvirtHypervisor
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
@@ -38,12 +39,14 @@ async def open_hypervisor(
     `tell` is given a line when it goes away, and when it is back.
     """
     from orchestrator import rooms
-    from orchestrator.host import embed, places, privileges, processes, realtime
+    from orchestrator.host import embed, places, processes, realtime
+    from orchestrator.wiring import enclosing
 
-    uri = connect
+    uri, begin = connect, enclosing.BARE
     if connect == EMBED:
-        root = embedded_root()
-        embed.prepare_root(root, places.cache_directory(os.environ) / "libvirt")
+        root, cache = embedded_root(), places.cache_directory(os.environ) / "libvirt"
+        embed.prepare_root(root, cache)
+        begin = enclosing.begin(root, cache)
         # The embedded driver's warnings are for its log, not for the user; libvirt reads this when it is imported.
         os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", f"3:file:{root}/log/driver.log")
         busy = embed.holder(root)
@@ -56,7 +59,7 @@ async def open_hypervisor(
     from orchestrator.host.hypervisor import LibvirtHypervisor
 
     reaping = asyncio.create_task(_reap_now_and_then())
-    hypervisor = await LibvirtHypervisor.open(uri, tell, privileges.begin)
+    hypervisor = await LibvirtHypervisor.open(uri, tell, begin)
     try:
         yield hypervisor
     finally:
@@ -86,11 +89,14 @@ def build_engine(policy: Policy, launcher: Launcher) -> Engine:
     return Engine(launcher.topology, now, launcher, MonotonicClock(), accounting=Accounting(calendar))
 
 
-def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: str, merges: bool = False) -> Launcher:
+def build_launcher(
+    topology: Topology, hypervisor: LibvirtHypervisor, connect: str, policy: HypervisorPolicy | None = None
+) -> Launcher:
     """Return a launcher on real adapters; `connect` is where the hypervisor was opened.
 
-    If the policy `merges` equal pages of guests, HostError where the kernel cannot.
+    HostError if the policy wants what the kernel cannot: to merge equal pages of guests, to bound the speed of disks.
     """
+    from orchestrator.core.policy import HypervisorPolicy
     from orchestrator.host.cgroups import bounds_memory
     from orchestrator.host.guest_files import GuestDirectories
     from orchestrator.host.monitor import QmpMonitors
@@ -99,15 +105,18 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
     from orchestrator.host.processes import ProcFs
     from orchestrator.launch import Launcher
     from orchestrator.rooms import CGROUP
+    from orchestrator.wiring import enclosing
     from orchestrator.wiring.backends import service_back_ends
     from orchestrator.wiring.emergency import barred_by, guard_book
     from orchestrator.wiring.payloads import service_payloads
 
+    policy = policy or HypervisorPolicy()
     opener = UserFiles((SERVICE_CORE,))
     user = _daemons_user(connect)
     files = GuestDirectories(guest_directories(), user, opener)
-    if merges:
+    if policy.merge_memory:
         require_merging()
+    groups = _groups(topology, connect, policy)
     return Launcher(
         topology,
         hypervisor,
@@ -117,10 +126,25 @@ def build_launcher(topology: Topology, hypervisor: LibvirtHypervisor, connect: s
         service_payloads(),
         service_back_ends(user),
         bounds_memory=bounds_memory(connect),
-        merges_memory=merges,
+        merges_memory=policy.merge_memory,
         foreign=user is not None,
         barred=barred_by(guard_book()),
+        encloses=connect == EMBED and enclosing.restricts(),
+        groups=groups,
+        disk_speed=policy.disk_speed,
     )
+
+
+def _groups(topology: Topology, connect: str, policy: HypervisorPolicy) -> GuestGroups | None:
+    """Return the control groups of guests; None where libvirt makes them, or nobody can, which `doctor` tells."""
+    from orchestrator.host.guest_groups import CgroupGroups, why_none
+
+    why, mend = why_none() if connect == EMBED else ("libvirt makes guests' control groups itself", "connect = 'embed'")
+    if not why:
+        return CgroupGroups(topology.pool.cores)
+    if policy.disk_speed is not None:
+        raise HostError(f"hypervisor.disk_speed: the policy bounds it, which this host cannot: {why}; {mend}")
+    return None
 
 
 def _daemons_user(connect: str) -> int | None:

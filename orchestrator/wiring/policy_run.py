@@ -216,7 +216,7 @@ async def _scheduler(wanted: Ready, tell: Tell) -> AsyncIterator[tuple[Engine, a
     try:
         async with open_hypervisor(wanted.connect) as hypervisor, recording_briefly(wanted.present, tell) as recorder:
             topology = load_topology(wanted.present)
-            launcher = build_launcher(topology, hypervisor, wanted.connect, wanted.present.hypervisor.merge_memory)
+            launcher = build_launcher(topology, hypervisor, wanted.connect, wanted.present.hypervisor)
             clock, policy = MonotonicClock(), wanted.present
             accounting = accounting_of(recorder, policy, HostCalendar(), clock, tell)
             engine = Engine(topology, policy, launcher, clock, records=recorder, accounting=accounting)

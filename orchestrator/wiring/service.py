@@ -20,7 +20,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.wiring import emergency
 from orchestrator.wiring.client import default_socket
 from orchestrator.wiring.guests import build_launcher, open_hypervisor
-from orchestrator.wiring.housekeeping import keep_in_place, look
+from orchestrator.wiring.housekeeping import keep_in_place, look, shield_keeper
 from orchestrator.wiring.metrics import metrics_port
 from orchestrator.wiring.records import accounting_of, keep_samples, kept_events, recording
 from orchestrator.wiring.sent import SentDefinitions
@@ -150,9 +150,9 @@ async def _schedule(settings: Settings, topology: Topology, outside: Outside) ->
         if why:
             tell(f"note: {why}")
     connect = settings.connect or settings.policy.hypervisor.connect
-    merges = settings.policy.hypervisor.merge_memory
     async with open_hypervisor(connect, tell) as hypervisor, recording(settings.policy, tell) as recorder:
-        launcher, clock = build_launcher(topology, hypervisor, connect, merges), realtime.AlarmClock()
+        launcher = build_launcher(topology, hypervisor, connect, settings.policy.hypervisor)
+        clock = realtime.AlarmClock()
         daemon = _assemble(settings, launcher, clock, recorder, outside)
         pinned = daemon.definitions.pinned
         contexts = build_contexts(daemon.engine, launcher, lambda: settings.policy, pinned, recorder)
@@ -223,7 +223,8 @@ async def _run(
         desks = Desks(policies, serials, StateDesk(desk, engine, contexts), overview)
         application = Api(desk, door, tell, version("orchestrator"), desks=desks).application()
         warming = keep_warm(contexts, lambda: engine.policy.warm, tell)
-        sampling, places = keep_samples(overview, recorder), keep_in_place(engine)
+        sampling = keep_samples(overview, recorder)
+        places = keep_in_place(engine, shield_keeper(recorder, tell))
         looks = (look(engine, tell), places, daemon.planner.run(clock))
         acts = (collector.run(), *looks, warming, sampling, emergency.beat(heart), heeding.run())
         housekeeping = [asyncio.create_task(act) for act in acts]

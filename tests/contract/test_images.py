@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.core.model import DiskFormat
 from orchestrator.errors import HostError
-from orchestrator.host.images import virtual_size
+from orchestrator.host.images import bases, virtual_size
 
 
 @pytest.mark.parametrize("form", list(DiskFormat))
@@ -31,3 +31,16 @@ def test_what_is_no_image_is_told(tmp_path: Path) -> None:
         virtual_size(str(text), DiskFormat.QCOW2)
     with pytest.raises(HostError, match="cannot be read: No such file"):
         virtual_size(str(tmp_path / "none"), DiskFormat.RAW)
+
+
+def test_what_an_image_is_based_on_is_found_down_to_the_last_of_them(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    raw, middle, top = tmp_path / "raw", tmp_path / "inner" / "middle", tmp_path / "top"
+    raw.write_bytes(bytes(1 << 20))
+    make = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    subprocess.run([*make, "-F", "raw", "-b", "../raw", str(middle)], check=True)
+    subprocess.run([*make, "-F", "qcow2", "-b", str(middle), str(top)], check=True)
+    assert bases(str(top)) == [str(middle), str(raw)]
+    assert bases(str(raw)) == bases(str(tmp_path / "none")) == []
+    subprocess.run([*make, "-u", "-F", "qcow2", "-b", f"{tmp_path}/inner/../top", str(top), "1M"], check=True)
+    assert set(bases(str(top))) == {str(top)}, "and who is based on himself keeps nobody for ever"

@@ -403,3 +403,37 @@ def test_threads_of_the_kernel_for_a_process_are_found_by_their_name(tmp_path: P
     assert kernel.workers(700) == (13,)
     names(p10="vhost-700", p13="vhost-700")  # another thread by now
     assert kernel.workers(700) == (10, 13)
+
+
+def test_a_process_that_was_killed_is_dying_whoever_holds_it_up() -> None:
+    kernel = ProcFs()
+    held = subprocess.Popen(["sleep", "600"])
+    try:
+        assert not kernel.is_dying(held.pid)
+        held.send_signal(signal.SIGSTOP)
+        assert not kernel.is_dying(held.pid)
+    finally:
+        held.kill()
+    assert kernel.is_dying(held.pid)
+    held.wait()
+    assert kernel.is_dying(held.pid)
+
+
+@pytest.mark.parametrize(
+    ("pending", "flags", "state", "dying"),
+    [
+        (("0", "0"), 0x400000, "S", False),
+        (("0", "4"), 0x400000, "S", False),
+        (("100", "0"), 0x400000, "R", True),
+        (("0", "0000000000000100"), 0x400000, "D", True),
+        (("0", "0"), 0x400004, "R", True),
+        (("0", "0"), 0x400000, "Z", True),
+    ],
+)
+def test_the_kernel_says_that_a_process_is_dying(
+    tmp_path: Path, pending: tuple[str, str], flags: int, state: str, dying: bool
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text(f"Name:\tx\nSigPnd:\t{pending[0]}\nShdPnd:\t{pending[1]}\n")
+    (tmp_path / "7" / "stat").write_text(f"7 (x) {state} 1 7 7 0 -1 {flags} 0 0\n")
+    assert ProcFs(tmp_path).is_dying(7) is dying

@@ -129,6 +129,7 @@ class FakeHost:
     back_ends: dict[str, dict[str, FakeBackEnd]] = field(default_factory=dict)
     workers: dict[str, list[FakeBackEnd]] = field(default_factory=dict)
     realtime: set[int] = field(default_factory=set)
+    dying: set[str] = field(default_factory=set)
     captive: set[str] = field(default_factory=set)
     pids: count[int] = field(default_factory=lambda: count(1000, 100))
 

@@ -51,6 +51,10 @@ class FakeProcesses:
         domain = self._of(pid)
         return () if domain is None else [each.pid for each in self._host.workers.get(domain.name, ())]
 
+    def is_dying(self, pid: int) -> bool:
+        domain = self._of(pid)
+        return domain is None or domain.name in self._host.dying
+
     def calm(self, tid: int) -> None:
         beside = self._host.beside(tid)
         if beside is not None:

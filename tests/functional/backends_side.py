@@ -41,7 +41,7 @@ from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.opening import UserFiles
 from orchestrator.host.privileges import begin
 from orchestrator.host.processes import ProcFs, become_subreaper
-from orchestrator.launch import _overlays
+from orchestrator.image_proof import overlays
 from tests.functional.device_guest import CMDLINE
 from tests.functional.pinned_side import CACHE, PATIENCE, names, reap_now_and_then
 
@@ -87,7 +87,7 @@ class Side:
 
     async def prepare(self) -> None:
         domain = self.domain
-        await self.files.prepare("own", _overlays(domain), domain.pins, self.owner, {})
+        await self.files.prepare("own", overlays(domain), domain.pins, self.owner, {})
         await self.back_ends.start(domain.directory, self.owner if domain.pinned else None, back_ends(domain))
 
     async def run(self, hypervisor: LibvirtHypervisor) -> dict[str, Any]:

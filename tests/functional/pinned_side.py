@@ -25,7 +25,7 @@ from orchestrator.host.monitor import QmpMonitors
 from orchestrator.host.opening import UserFiles
 from orchestrator.host.privileges import begin
 from orchestrator.host.processes import ProcFs, become_subreaper
-from orchestrator.launch import _overlays
+from orchestrator.image_proof import overlays
 
 CACHE = Path("~/.cache/orchestrator/libvirt").expanduser()
 PATIENCE = 120  # seconds
@@ -85,9 +85,9 @@ async def main(base: Path, home: Path, owner: str) -> None:
     hypervisor = await LibvirtHypervisor.open(f"qemu:///embed?root={base / 'root'}", begin=begin)
     reaping = asyncio.create_task(reap_now_and_then())
     try:
-        told = {"ours": [*domain.pins, *_overlays(domain)], "mounts": {}}
+        told = {"ours": [*domain.pins, *overlays(domain)], "mounts": {}}
         for what in ("plain", "changed"):
-            await files.prepare("own", _overlays(domain), domain.pins, owner, {})
+            await files.prepare("own", overlays(domain), domain.pins, owner, {})
             if what == "changed":  # by its owner, between the check and QEMU's opening
                 lead_elsewhere(home, home.parent / "secret")
             told[what] = await started(hypervisor, files, domain)

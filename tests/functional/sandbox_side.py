@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.core.model import MIB, Architecture, GuestSpec, PayloadBoot, Size
@@ -27,21 +28,21 @@ from orchestrator.core.xml.render import render
 from orchestrator.host.embed import prepare_root
 from orchestrator.host.guest_files import GuestDirectories
 from orchestrator.host.hypervisor import LibvirtHypervisor
-from orchestrator.host.privileges import begin
 from orchestrator.host.processes import ProcFs, become_subreaper
 from orchestrator.host.sandbox import read_facts
+from orchestrator.wiring import enclosing
 from tests.functional.pinned_side import CACHE
 
 ROOT = Path(__file__).parents[2]
 QUIETLY = ("maintenance set internal-error corefile no", "maintenance set internal-error quit yes")
 LIMIT = 60  # seconds
-UUID = "3f0b8c1e-5d0a-5c7e-9a53-0d6f5b1c2e4b"
+UUID, OTHER = "3f0b8c1e-5d0a-5c7e-9a53-0d6f5b1c2e4b", "3f0b8c1e-5d0a-5c7e-9a53-0d6f5b1c2e4c"
 
 
-def guest(directory: str) -> Domain:
+def guest(name: str, uuid: str, owner: str, directory: str) -> Domain:
     payload = str(ROOT / "domains/build/heartbeat-i386.elf")
     spec = GuestSpec(
-        name="closed",
+        name=name,
         architecture=Architecture.I386,
         vcpus=1,
         memory=Size(32 * MIB),
@@ -51,12 +52,28 @@ def guest(directory: str) -> Domain:
         spec=spec,
         placement=Placement(pool=Pool(frozenset({2})), vcpus=(2,), emulator=(2,)),
         accelerator=Accelerator.TCG,
-        owner="root",
+        owner=owner,
         specification="{}",
         emulator="/usr/bin/qemu-system-i386",
         directory=directory,
-        uuid=UUID,
+        uuid=uuid,
+        enclosed=enclosing.restricts(),
     )
+
+
+async def started(domain: Domain, files: GuestDirectories, hypervisor: LibvirtHypervisor) -> int:
+    await files.prepare(domain.spec.name, {}, {}, domain.owner, {})
+    await hypervisor.start_paused(render(domain).replace('cpuset="2"', 'cpuset="0"'))
+    pid = ProcFs().find(str(domain.uuid))
+    assert pid is not None
+    return pid
+
+
+async def ended(domain: Domain, pid: int, files: GuestDirectories, hypervisor: LibvirtHypervisor) -> None:
+    ProcFs().kill(pid, str(domain.uuid))
+    ended_by(pid)
+    await hypervisor.remove(str(domain.uuid))
+    files.discard(domain.spec.name)
 
 
 def tried(pid: int, attempts: dict[str, str]) -> dict[str, list[int] | str]:
@@ -101,23 +118,24 @@ async def main(base: Path, batches: list[dict[str, str]]) -> None:
     become_subreaper()
     prepare_root(base / "root", CACHE)
     files = GuestDirectories(base / "guests")
-    domain = guest(files.directory("closed"))
-    hypervisor = await LibvirtHypervisor.open(f"qemu:///embed?root={base / 'root'}", begin=begin)
+    domain = guest("closed", UUID, "root", files.directory("closed"))
+    another = guest("other", OTHER, "alice", files.directory("other"))
+    hypervisor = await LibvirtHypervisor.open(
+        f"qemu:///embed?root={base / 'root'}", begin=enclosing.begin(base / "root", CACHE)
+    )
     told: dict[str, object] = {}
     try:
+        other = await started(another, files, hypervisor)
         for attempts in batches:
-            await files.prepare("closed", {}, {}, "root", {})
-            await hypervisor.start_paused(render(domain).replace('cpuset="2"', 'cpuset="0"'))
-            pid = ProcFs().find(UUID)
-            facts = read_facts(pid or 0)
-            assert pid is not None
+            pid = await started(domain, files, hypervisor)
+            facts = read_facts(pid)
             assert facts is not None
+            facts = replace(facts, enclosed=domain.enclosed)
             told["judged"] = {each.name: [each.closed, each.found] for each in judge(facts, frozenset({1}))}
-            told |= await asyncio.to_thread(tried, pid, attempts)
-            ProcFs().kill(pid, UUID)
-            ended_by(pid)
-            await hypervisor.remove(UUID)
-            files.discard("closed")
+            calls = {name: call.replace("@OTHER@", str(other)) for name, call in attempts.items()}
+            told |= await asyncio.to_thread(tried, pid, calls)
+            await ended(domain, pid, files, hypervisor)
+        await ended(another, other, files, hypervisor)
     finally:
         await hypervisor.close()
     sys.stdout.write(json.dumps(told))

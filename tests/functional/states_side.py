@@ -22,7 +22,7 @@ from orchestrator.config import decode_guest
 from orchestrator.contexts import Contexts
 from orchestrator.core.context import Kind
 from orchestrator.core.model import KernelBoot
-from orchestrator.core.policy import Policy
+from orchestrator.core.policy import HypervisorPolicy, Policy
 from orchestrator.core.smaps import Share, shares
 from orchestrator.engine import Engine
 from orchestrator.host.clock import MonotonicClock
@@ -124,7 +124,7 @@ async def world(*, merges: bool = False) -> AsyncIterator[World]:
     policy = Policy()
     topology = load_topology(policy)
     async with open_hypervisor(EMBED) as hypervisor:
-        launcher = build_launcher(topology, hypervisor, EMBED, merges=merges)
+        launcher = build_launcher(topology, hypervisor, EMBED, HypervisorPolicy(merge_memory=merges))
         if may_lend(topology):
             host = lend(Host(topology, hypervisor, launcher.processes))
             launcher = replace(launcher, topology=host.topology, hypervisor=host.hypervisor, processes=host.processes)

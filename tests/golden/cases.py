@@ -175,6 +175,7 @@ CASES: Mapping[str, Domain] = {
     "memory-merged": replace(domain(), merged=True),
     "memory-bounded": replace(domain(), bounded=True),
     "memory-bounded-kvm": replace(domain(accelerator=Accelerator.KVM), bounded=True),
+    "enclosed": replace(domain(), enclosed=True),
     "many-vcpus-aarch64": domain(_AARCH64, vcpus=16),
     "many-vcpus-aarch64-kvm": domain(_AARCH64, vcpus=16, accelerator=Accelerator.KVM),
     "odd-characters": replace(

@@ -131,6 +131,11 @@ def test_what_serves_devices_is_on_core_1(cache: Path, capsys: pytest.CaptureFix
 
 
 @takes_minutes
+def test_ceilings_and_hostile_guests(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "6", tests=("test_ceilings.py", "test_hostile.py"), cache=cache, capsys=capsys)
+
+
+@takes_minutes
 def test_the_guard_on_a_real_console(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "5", tests=("test_guard.py",), cache=cache, capsys=capsys)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.bounds import bounds
 from orchestrator.core.discovery import discover
 from orchestrator.core.model import Mode, Network, NetworkKind, Share, Tpm
 from orchestrator.core.orders import Happening, Notice
@@ -18,6 +19,7 @@ from orchestrator.engine import Engine, RunningGuest
 from orchestrator.errors import HostError
 from orchestrator.recorder import Unrecorded
 from tests.fakes.engine import engine_on, going, guest, launcher_on
+from tests.fakes.groups import FakeGroups
 from tests.fakes.host import Astray, FakeBackEnd, FakeHost, Faults
 
 
@@ -36,12 +38,13 @@ class Intents(Unrecorded):
 class Scene:
     """A guest of two vCPUs on cores 2 and 3, and what is told of it."""
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, *, grouped: bool = False) -> None:
         self.host = FakeHost(faults or Faults())
         self.records = Intents()
         self.notices: list[Notice] = []
         topology = discover({"cpu/online": "0-7"}, ())
-        launcher = launcher_on(self.host, topology)
+        self.groups = FakeGroups(self.host)
+        launcher = replace(launcher_on(self.host, topology), groups=self.groups if grouped else None)
         self.engine = Engine(topology, Policy(), launcher, self.host.clock, self.notices.append, self.records)
 
     def play(self, act: Callable[[Scene, RunningGuest], None], **wishes: Any) -> RunningGuest:
@@ -122,6 +125,55 @@ def test_a_process_in_another_cgroup_is_brought_back_first() -> None:
     assert scene.play(act).put_back == 1
     assert "gather beat" in scene.host.trace
     assert [what for what, _ in scene.told] == [Happening.PUT_BACK]
+
+
+def test_a_process_that_was_taken_out_of_its_cgroup_is_brought_back_and_pinned() -> None:
+    def act(scene: Scene, running: RunningGuest) -> None:
+        assert scene.groups.bounds[str(running.domain.uuid)] == bounds(running.domain)
+        scene.groups.inside[running.pid or 0] = "/evil"
+        scene.engine.keep_in_place(still=False)
+        assert scene.told == [], "that is looked at once a second"
+        tids.append(scene.move(1, 0))
+        scene.host.captive.add("beat")
+        scene.engine.keep_in_place()
+        scene.engine.keep_in_place()
+        scene.groups.inside[running.pid or 0] = "/evil"
+        scene.engine.keep_in_place()
+        assert not scene.groups.elsewhere(str(running.domain.uuid), running.pid or 0)
+
+    tids: list[int] = []
+    scene = Scene(grouped=True)
+    assert scene.play(act).put_back == 2
+    assert scene.allowed(tids[0]) == {3}
+    assert [why.partition("; thread")[0] for _, why in scene.told] == [
+        "its process was in the cgroup /evil",
+        "its process was in the cgroup /evil; put back",
+    ]
+    assert [(body["cgroup"], len(body["found"])) for body in scene.records.found] == [("/evil", 1), ("/evil", 0)]
+
+
+def test_a_guest_that_ends_leaves_no_cgroup() -> None:
+    async def story() -> int:
+        scene = Scene(grouped=True)
+        async with going(scene.engine):
+            await scene.engine.start([guest()])
+            assert len(scene.groups.bounds) == 1
+            await scene.engine.stop(["beat"])
+            return len(scene.groups.bounds)
+
+    assert asyncio.run(story()) == 0
+
+
+def test_a_guest_that_has_been_killed_is_let_end_before_all_else() -> None:
+    def act(scene: Scene, running: RunningGuest) -> None:
+        scene.host.realtime.add(running.roles.vcpus[0])
+        scene.host.dying.add("beat")
+        scene.engine.keep_in_place()
+        assert scene.host.realtime == {running.roles.vcpus[0]}
+
+    scene = Scene()
+    assert scene.play(act).put_back == 0
+    assert scene.told == []
 
 
 def test_what_cannot_be_put_back_is_told_once() -> None:

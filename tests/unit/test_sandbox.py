@@ -27,7 +27,7 @@ LIMITS = {"memory.max": "536870912", "pids.max": "100", "io.max": "8:0 rbps=1048
 
 def facts(**changes: str) -> Facts:
     threads = [parse_status(STATUS.format(**CLOSED)), parse_status(STATUS.format(**CLOSED | changes))]
-    return Facts(threads, ("mnt", "net"), LIMITS)
+    return Facts(threads, ("mnt", "net"), LIMITS, enclosed=True)
 
 
 def open_parts(found: Facts) -> dict[str, str]:
@@ -39,6 +39,7 @@ def test_all_is_closed() -> None:
     found = {each.name: each.found for each in judge(facts(), frozenset({0, 1}))}
     assert found == {
         "user": "uid 64055, gid 64055",
+        "files": "its guest's own, and what every QEMU reads (Landlock, as was noted at its start)",
         "capabilities": "none; none can be had",
         "seccomp": "a filter in each of 2 threads (1 in a row)",
         "privileges": "no program that it executes has more rights than it",
@@ -53,7 +54,7 @@ def test_all_is_closed() -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "words"),
     [
-        ({"uid": "0"}, "user", "whatever root owns is open to it"),
+        ({"uid": "0"}, "user", "what root owns and is no file can be open to it"),
         ({"caps": "0000000000202000"}, "capabilities", "net_raw sys_admin"),
         ({"seccomp": "0"}, "seccomp", "1 of 2 threads have no filter"),
         ({"gains": "0"}, "privileges", "a set-uid program has its own"),
@@ -64,6 +65,12 @@ def test_one_thread_is_enough_to_be_open(changes: dict[str, str], name: str, wor
     (part,) = open_parts(facts(**changes)).items()
     assert part[0] == name
     assert words in part[1]
+
+
+def test_one_that_is_not_enclosed_may_use_what_its_user_may() -> None:
+    found = open_parts(replace(facts(uid="0"), enclosed=False))
+    assert found["files"] == "those that its user may use"
+    assert "whatever root owns is open to it" in found["user"]
 
 
 def test_without_namespaces_and_limits() -> None:

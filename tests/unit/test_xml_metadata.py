@@ -46,6 +46,7 @@ def test_every_golden_domain_is_read_back(name: str) -> None:
         mould=guest.is_mould,
         staged=guest.staged,
         disk=guest.disk,
+        enclosed=guest.enclosed,
         mapped=guest.mapped,
     )
 

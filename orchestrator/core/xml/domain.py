@@ -48,8 +48,8 @@ class Domain:
     `mapped` the payload that it maps, as that was found when it was launched.
     `by_policy` guests were started by a policy run, which stops them when they are listed no longer. If it is `pinned`,
     the files that the definition names are held fast in that directory, and QEMU is given those. The kernel bounds the
-    memory of one that is `bounded`, and may merge pages of one that is `merged` with equal ones of others. `disk` is
-    what its writable disks can grow to, in bytes.
+    memory of one that is `bounded`, and may merge pages of one that is `merged` with equal ones of others; to the QEMU
+    of one that is `enclosed` it opens no files but that guest's. `disk` is what its writable disks can grow to.
     `machine` is the machine type as QEMU versions it, if it has to be a certain one; a domain that is `incoming` waits
     for the state of a guest that was saved. One that is `staged` is paused until its user has use for it.
     """
@@ -73,6 +73,7 @@ class Domain:
     staged: bool = False
     bounded: bool = False
     merged: bool = False
+    enclosed: bool = False
     disk: int = 0
 
     @property

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.core.model import GIB, MIB, Architecture, NumaWish
+from orchestrator.core.bounds import most_memory
+from orchestrator.core.model import Architecture, NumaWish
 from orchestrator.core.payloads import MappedPayload, PayloadMap
-from orchestrator.core.xml.domain import Accelerator, Domain, RamFile, Window
+from orchestrator.core.xml.domain import Domain, RamFile, Window
 from orchestrator.core.xml.elements import Element, cpuset, element
 
 RAM = "orchestrator-ram"
@@ -20,9 +21,6 @@ WINDOW = "orchestrator-window"
 """The object that is a window into a payload."""
 
 _DEVICE = f"ivshmem-plain,memdev={WINDOW},master=on"  # QEMU saves no guest that is not its memory's master
-
-_BESIDE = 512 * MIB
-_TRANSLATIONS = GIB
 
 
 def memory_element(domain: Domain) -> Element:
@@ -51,14 +49,11 @@ def backing_element(domain: Domain) -> Element | None:
 def memtune_element(domain: Domain) -> Element | None:
     """Return <memtune> with the most that the guest's QEMU may use of everything, or None if it is not bounded.
 
-    libvirt's documentation warns that nobody can tell how much QEMU needs beside the guest's memory: so this is room to
-    spare, which a process that grows without end exceeds all the same. TCG keeps its translations in up to 1 GiB.
+    Where libvirt has no control groups the guest has one of ours, with the same bound.
     """
     if not domain.bounded:
         return None
-    beside = _BESIDE + (_TRANSLATIONS if domain.accelerator is Accelerator.TCG else 0)
-    most = domain.spec.memory + domain.spec.memory // 16 + beside
-    return element("memtune", element("hard_limit", text=str(most // 1024), unit="KiB"))
+    return element("memtune", element("hard_limit", text=str(most_memory(domain) // 1024), unit="KiB"))
 
 
 def numatune_element(domain: Domain) -> Element | None:

@@ -21,6 +21,7 @@ BY_POLICY = "by-policy"
 """The element that says so of a guest that a policy run has started."""
 
 STAGED = "staged"
+ENCLOSED = "enclosed"
 """The element that says so of a clone that is kept ready, until it is resumed for the first time."""
 
 MAPPED = "mapped"
@@ -36,7 +37,7 @@ class Metadata:
 
     `vcpus` has the pCPU of each vCPU; `emulator` and `held` are ascending. `priority` is its class, `paused` whether
     its user has paused it, which a scheduler's preemption is not, `by_policy` whether a policy run started it,
-    `mould` as `Domain.is_mould`, `staged`, `disk` and `mapped` as there.
+    `mould` as `Domain.is_mould`, `staged`, `disk`, `enclosed` and `mapped` as there.
     """
 
     owner: str
@@ -52,6 +53,7 @@ class Metadata:
     mould: bool = False
     staged: bool = False
     disk: int = 0
+    enclosed: bool = False
     mapped: MappedPayload | None = None
 
 
@@ -74,6 +76,8 @@ def metadata_element(domain: Domain) -> Element:
         parts[BY_POLICY] = ""
     if domain.staged:
         parts[PAUSED] = parts[STAGED] = ""
+    if domain.enclosed:
+        parts[ENCLOSED] = ""
     if domain.is_mould:
         parts[MOULD] = ""
     for tag, text in parts.items():
@@ -134,6 +138,7 @@ def read_metadata(guest: Element) -> Metadata | None:
             paused=guest.find(f"{{{NAMESPACE}}}{PAUSED}") is not None,
             by_policy=guest.find(f"{{{NAMESPACE}}}{BY_POLICY}") is not None,
             staged=guest.find(f"{{{NAMESPACE}}}{STAGED}") is not None,
+            enclosed=guest.find(f"{{{NAMESPACE}}}{ENCLOSED}") is not None,
             mapped=_mapped(guest),
             mould=guest.find(f"{{{NAMESPACE}}}{MOULD}") is not None,
         )

@@ -99,14 +99,20 @@ def check_what_others_may_do(seen: dict[str, Any]) -> None:
     eventually(lambda: set(guests()) == {"wide", "bootsector"}, "the stopped guest is gone")
 
 
+def move_away(pid: int) -> None:
+    """Let a guest's main thread run on core 1, which its cpuset has not."""
+    Path("/sys/fs/cgroup/cgroup.procs").write_text(str(pid))
+    os.sched_setaffinity(pid, {1, 2})
+
+
 def check_that_a_moved_thread_is_put_back(guest: dict[str, Any]) -> None:
-    os.sched_setaffinity(guest["pid"], {1, 2})
+    move_away(guest["pid"])
     eventually(lambda: os.sched_getaffinity(guest["pid"]) == set(guest["emulator"]), "it is put back")
 
 
 def check_that_a_moved_thread_is_found(guest: dict[str, Any]) -> None:
     """Where nobody runs the guest any more, nobody puts it back."""
-    os.sched_setaffinity(guest["pid"], {1, 2})
+    move_away(guest["pid"])
     moved = command("audit", "pins")
     assert moved.code == 1
     assert "may run on 1-2" in moved.out
