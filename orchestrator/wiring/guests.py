@@ -49,6 +49,8 @@ async def open_hypervisor(
         begin = enclosing.begin(root, cache)
         # The embedded driver's warnings are for its log, not for the user; libvirt reads this when it is imported.
         os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", f"3:file:{root}/log/driver.log")
+        # Where there is a system bus, libvirt has systemd's machined move each QEMU out of the shield, and then fails.
+        os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = "unix:path=/dev/null"
         busy = embed.holder(root)
         if busy is not None:
             raise RefusedError(f"process {busy} runs guests here already; end it, or wait until it is done")
