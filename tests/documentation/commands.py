@@ -32,6 +32,7 @@ class Where(StrEnum):
 ELSEWHERE = {
     "make run": "tests/lab: the program that it starts; what it installs, only on a new machine",
     "make test": "this run is a part of it",
+    "kill %1": "goes on for the documents after this one",
     "make wheel": "tests/packaging/test_wheel.py",
     "make deb": "tests/packaging/test_deb.py",
     "sudo apt-get install --yes pipx": "Debian",
