@@ -37,9 +37,8 @@ run: .venv/ready guests ## Run guests of all four architectures on pool cores (i
 test: .venv/ready guests ## Run all tests, the lab's included
 	$(BIN)/pytest tests
 
-suites: .venv/ready guests ## Run all six suites of real guests, the documentation's commands, faults and the packages in the lab
-	ORCHESTRATOR_SUITES=all $(BIN)/pytest tests/lab/test_guests_in_lab.py tests/packaging \
-	-k "mixed or payloads or policies or documentation or packaging or moved or faults or ceilings"
+suites: .venv/ready guests ## Run all that takes minutes: six suites of real guests in the lab, faults, the documentation, the packages
+	ORCHESTRATOR_SUITES=all $(BIN)/pytest tests/lab/test_guests_in_lab.py tests/packaging tests/functional/test_states.py
 
 check: .venv/ready ## Types, lint, unit and golden tests: under 30 seconds
 	@$(MAKE) --no-print-directory -j2 unit types lint

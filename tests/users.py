@@ -77,8 +77,9 @@ def ask(uid: int, socket: Path, requests: Sequence[Request], limit: float = 120.
         extra_groups=[],
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps([str(socket), limit, [list(each) for each in requests]]))
-    process.stdin.flush()
+    with process.stdin as told:  # at its end they are made, whether anybody waits for answers yet or not
+        told.write(json.dumps([str(socket), limit, [list(each) for each in requests]]))
+    process.stdin = None
     return Asking(process)
 
 

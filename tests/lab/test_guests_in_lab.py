@@ -136,6 +136,22 @@ def test_ceilings_and_hostile_guests(cache: Path, capsys: pytest.CaptureFixture[
 
 
 @takes_minutes
+def test_many_users_at_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "5", tests=("test_many_users.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
+def test_a_window_that_opens_under_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ("--topology", "sockets=2,cores=3,threads=1", "--numa", "2")
+    run_in_lab(*shape, tests=("test_window_moves.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
+def test_a_libvirtd_that_is_killed(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "5", tests=("test_libvirt_daemon.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
 def test_the_guard_on_a_real_console(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "5", tests=("test_guard.py",), cache=cache, capsys=capsys)
 

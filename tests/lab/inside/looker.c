@@ -1,15 +1,16 @@
 /* Looks at all vCPUs of all guests at each interval, and keeps what it saw: the observer's eye.
  *
  * Each look reads the stat file (proc(5)) of every vCPU's thread, which stays open; of one that slept only if its
- * schedstat, which the kernel writes much faster, has changed: that counts each time that a thread gets a core. A violation is a vCPU that has run
- * on core 0 or 1, or vCPUs of two processes that both want to run on one core while libvirt says that both guests run
- * (QEMU prepares the vCPUs of a guest that is being launched, too). The files are read one after the other, so both are
- * read again before that is said: a hand-over in between is none. The first vCPU of a guest always computes while it
- * runs.
+ * schedstat, which the kernel writes much faster, has changed: that counts each time that a thread gets a core. A
+ * violation is a vCPU that has run on core 0 or 1, or vCPUs of two processes that both want to run on one core while
+ * libvirt says that both guests run (QEMU prepares the vCPUs of a guest that is being launched, too). The files are
+ * read one after the other, so both are read again before that is said: a hand-over in between is none. The first vCPU
+ * of a guest always computes while it runs.
  *
- * Argument: the interval in microseconds. Commands come on stdin, a line each: "vcpu GUEST PID TID NUMBER" for each one
- * that there is, then "go" to look at these and no others; "report", which is answered by lines "looks COUNT SECONDS",
- * "guest NAME RAN LONGEST-WAIT" (seconds), "violation TEXT" and "end". It ends at the end of stdin.
+ * Argument: the interval in microseconds, which looks have on average where there is time for that. Commands come on
+ * stdin, a line each: "vcpu GUEST PID TID NUMBER" for each one that there is, then "go" to look at these and no
+ * others; "report", which is answered by lines "looks COUNT SECONDS", "guest NAME RAN LONGEST-WAIT" (seconds),
+ * "violation TEXT" and "end". It ends at the end of stdin.
  */
 
 #define _GNU_SOURCE
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 1024, CORES = 4096, SAID = 1000, HEAD = 4096 };
+enum { MOST = 1024, CORES = 4096, SAID = 1000, HEAD = 4096, MOST_BEHIND = 10 };
 
 struct guest { char name[128]; double ran, longest, last; };
 struct vcpu { int guest, pid, tid, number, file, fast, wanted; char before[64]; };
@@ -244,8 +245,10 @@ int main(int count, char **arguments)
     CPU_SET(1, &core);
     sched_setaffinity(0, sizeof core, &core);
     began = last = now();
-    for (;;) {
-        double next = now() + interval;
+    for (double next = began;;) {
+        next += interval; /* not from now on: one that is late is followed by one that is early */
+        if (next < now() - MOST_BEHIND * interval)
+            next = now();
         look();
         for (double left; (left = next - now()) > 0;) {
             struct pollfd input = {0, POLLIN, 0};
