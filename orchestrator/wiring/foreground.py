@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.core.policy import Policy
+from orchestrator.errors import RefusedError
 from orchestrator.foreground import Until, run_in_foreground
 from orchestrator.recorder import Unrecorded
 from orchestrator.wiring import emergency
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.core.model import Architecture
     from orchestrator.core.topology import Topology
     from orchestrator.engine import Engine, Guest, RunningGuest
+    from orchestrator.launch import Launcher
 
 __all__ = ["Prepared", "RunningGuest", "Until", "View", "prepare", "run"]
 
@@ -75,6 +77,7 @@ async def run(
         loop.add_signal_handler(number, interrupted.set)
     async with open_hypervisor(connect) as hypervisor:
         launcher = build_launcher(prepared.topology, hypervisor, connect, prepared.policy.hypervisor)
+        require_not_barred(prepared.guests, launcher)
         engine = build_engine(prepared.policy, launcher)
         heeding = emergency.heeding(engine, launcher, Unrecorded(), on_note)
         await heeding.prepare_adoption()
@@ -94,3 +97,11 @@ async def run(
                 planner=planner,
             )
     return view
+
+
+def require_not_barred(guests: Sequence[Guest], launcher: Launcher) -> None:
+    """Raise RefusedError if the emergency console has the host locked down, or an owner banned."""
+    for guest in guests:
+        why = launcher.barred(guest.owner)
+        if why:
+            raise RefusedError(f"{guest.spec.name}: not started: {why}")

@@ -95,14 +95,9 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
     """
     topology = load_topology(policy)
     require_pool_or_loan(topology, borrow=borrow)
-    parsed = load_guests([_DEFINITION])[0]
     choice = accelerator_for(_ARCHITECTURE, policy)
-
-    def guests(name: str, count: int) -> list[Guest]:
-        return to_run([replace(parsed, spec=replace(parsed.spec, name=name))], count, {_ARCHITECTURE: choice})
-
     async with alone_on(topology, borrow=borrow) as launcher:
-        bench = _Bench(borrow, policy, launcher, guests, extent, tell)
+        bench = _Bench(borrow, policy, launcher, heartbeats(policy), extent, tell)
         ways, cores = await interruptible(_measure_ways(bench))
         uses = await interruptible(_measure_uses(bench))
     return HandoverReport(
@@ -113,6 +108,17 @@ async def measure(policy: Policy, *, borrow: bool, extent: Extent, tell: Tell) -
         ratios=ratios(ways, BARE),
         uses=tuple(uses),
     )
+
+
+def heartbeats(policy: Policy) -> Callable[[str, int], list[Guest]]:
+    """Return what makes so many guests of a name, all alike: they compute, and take turns."""
+    parsed = load_guests([_DEFINITION])[0]
+    choices = {_ARCHITECTURE: accelerator_for(_ARCHITECTURE, policy)}
+
+    def guests(name: str, count: int) -> list[Guest]:
+        return to_run([replace(parsed, spec=replace(parsed.spec, name=name))], count, choices)
+
+    return guests
 
 
 def _machine(accelerator: str) -> Machine:

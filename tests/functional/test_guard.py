@@ -7,6 +7,7 @@ makes of what the guard has done is in tests/unit/test_heeding.py.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from orchestrator.wiring import journals
+from orchestrator.wiring.guard_bench import CASES
 from tests.at_console import ORCHESTRATOR, Guard, Killer, Shell, answer, asking, at, bare, records
 from tests.from_elsewhere import Way, check_who_is_obeyed, real_ways
 from tests.troubles import frozen, full, no_forks, spinning, stopped
@@ -182,3 +184,21 @@ def test_a_guest_is_ended_while_the_disk_hangs_and_the_journal_has_it_afterwards
     took = ", ".join(f"{reply['took_ns'] / 1e6:.1f}" for reply in replies)
     with capsys.disabled():
         sys.stdout.write(f"\nfigure: guard: on a disk that hangs, the first one and the next, ms: {took}\n")
+
+
+def test_a_bench_tells_what_each_trouble_costs(runtime: Path) -> None:
+    lone = len(os.sched_getaffinity(0)) == 2
+    done = subprocess.run(
+        [ORCHESTRATOR, "bench", "guard", "--rounds", "2", "--json", *(["--borrow-service-core"] if lone else [])],
+        env={**os.environ, "ORCHESTRATOR_RUNTIME_DIR": str(runtime)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    report = json.loads(done.stdout)
+    measured = {each["wrong"]: each["guests"] for each in report["cases"]}
+    notes = " ".join(report["notes"])
+    for what in CASES:
+        assert measured.get(what) == 2 or f"not measured: {what}: " in notes, report
+    assert {"nothing", "every core is busy", "the disk hangs"} <= measured.keys()

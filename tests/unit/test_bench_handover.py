@@ -314,8 +314,11 @@ def test_core_1_is_lent_only_where_there_is_no_core_beside_0_and_1(online: str, 
 def test_nothing_but_benchmarks_can_borrow_core_1() -> None:
     known = modules(Path(orchestrator.__file__).parent)
     lender = "orchestrator.bench.borrowed"
-    benches = {f"orchestrator.wiring.{name}" for name in ("handover", "starting", "idle")}
+    benches = {f"orchestrator.wiring.{name}" for name in ("handover", "starting", "idle", "guard_stage")}
     arrows = {(name, target) for name, path in known.items() for _, target in imported(name, path, known)}
     assert {name for name, target in arrows if target == lender} == {"orchestrator.wiring.handover"}
     users = {name for name, target in arrows if target in benches}
-    assert users == {f"orchestrator.wiring.{name}" for name in ("bench", "bench_all", "idle", "starting")}
+    assert users == {
+        f"orchestrator.wiring.{name}"
+        for name in ("bench", "bench_all", "guard_bench", "guard_stage", "idle", "starting")
+    }

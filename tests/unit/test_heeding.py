@@ -17,13 +17,14 @@ from orchestrator.core.lifecycle import State
 from orchestrator.core.model import Mode, OnCrash
 from orchestrator.core.policy import Policy
 from orchestrator.engine import Engine
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, RefusedError
 from orchestrator.foreground import Until, run_in_foreground
 from orchestrator.host.guard_book import GuardBook
 from orchestrator.host.journal_file import JournalFile
 from orchestrator.recorder import Recorder, Unrecorded
 from orchestrator.wiring import emergency
 from orchestrator.wiring.emergency import Heeding
+from orchestrator.wiring.foreground import require_not_barred
 from tests.fakes.chores import FakeChores
 from tests.fakes.engine import going, guest, launcher_on
 from tests.fakes.host import FakeHost
@@ -211,3 +212,12 @@ def test_who_is_barred_is_launched_by_no_way(tmp_path: Path) -> None:
     with contextlib.closing(JournalFile(tmp_path / "guard.jsonl")) as journal:
         journal.append("lockdown", {"reason": "fire"}, 0)
         assert "fire" in book.barred("anybody", 0)
+
+
+def test_a_run_of_who_is_barred_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "guard.jsonl")
+    scene.acts.append("ban", {"reason": "coins", "user": guest("web").owner, "until": None}, 0)
+    scene.acts.close()
+    launcher = replace(scene.heeding.launcher, barred=emergency.barred_by(scene.heeding.book))
+    with pytest.raises(RefusedError, match=r"web: not started: .* is banned by the emergency console: coins"):
+        require_not_barred([guest("web")], launcher)
