@@ -21,7 +21,8 @@ _VERSION = 1  # of landlock_create_ruleset's flags
 _BENEATH = 1  # LANDLOCK_RULE_PATH_BENEATH
 _RULE = struct.Struct("=Qi")
 _ATTRIBUTES = struct.Struct("=QQQ")  # files, network, what stays within
-_FILES_ALONE = 8  # bytes of it that version 1 knows
+_SIZES = {1: 8, 4: 16, 6: 24}  # bytes of it, and since which version
+_NETWORK, _TCP = 4, 3  # since version 4: to bind to a port, and to connect to one
 _SCOPES, _WITHIN = 6, 3  # since version 6: abstract sockets, and signals
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 
@@ -63,15 +64,17 @@ def version() -> int:
     return max(0, int(_libc.syscall(_CREATE, None, 0, _VERSION)))
 
 
-def restrict(allowed: Mapping[str, Access]) -> None:
+def restrict(allowed: Mapping[str, Access], *, network: bool = True) -> None:
     """Let this thread, and whatever it starts, use these paths and what is beneath them, and no other file.
 
-    Paths that are not there are left out. HostError if the kernel refuses: then nothing is restricted.
+    Paths that are not there are left out. Without `network` it has no TCP either, from version 4 on. HostError if the
+    kernel refuses: then nothing is restricted.
     """
     abi = version()
     known = _known(abi)
-    attributes = _ATTRIBUTES.pack(known, 0, _WITHIN if abi >= _SCOPES else 0)
-    size = _ATTRIBUTES.size if abi >= _SCOPES else _FILES_ALONE
+    tcp = _TCP if abi >= _NETWORK and not network else 0
+    attributes = _ATTRIBUTES.pack(known, tcp, _WITHIN if abi >= _SCOPES else 0)
+    size = max(bytes_ for since, bytes_ in _SIZES.items() if since <= abi)
     ruleset = _called("made", _CREATE, ctypes.c_char_p(attributes), size, 0)
     try:
         for path, access in allowed.items():

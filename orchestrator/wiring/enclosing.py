@@ -1,8 +1,8 @@
 """What the embedded driver's QEMUs may do with files: each has its own guest's, and what every QEMU needs of the host.
 
 The thread that starts one restricts itself first (Landlock), and with it whatever it starts: libvirt, which does its
-work in that thread, and QEMU. So libvirt's own root stays open to QEMU too; it has no file of a guest's in it but the
-variables of its UEFI.
+work in that thread, and QEMU. So what libvirt keeps of guests stays open to QEMU too; no file of a guest's is there but
+the variables of its UEFI.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def begin(root: Path, cache: Path) -> Begin:
         allowed = landlock.merged(_common(root, cache), _own(own))
 
         def enclosed() -> None:
-            landlock.restrict(allowed)
+            landlock.restrict(allowed, network=own.network)
             act()
 
         BARE(xml, enclosed)
@@ -69,7 +69,9 @@ def _common(root: Path, cache: Path) -> Iterator[tuple[str, Access]]:
     yield from ((path, PROGRAMS) for path in _PROGRAMS)
     yield from ((path, READ) for path in _SETTINGS)
     yield from ((path, DEVICE) for path in _DEVICES)
-    yield from ((str(path), ALL) for path in (root, cache.resolve(), *_huge_pages()))
+    yield str(root), READ
+    kept = [entry for entry in root.iterdir() if entry.name != "etc"]  # which libvirt has made as it was opened
+    yield from ((str(path.resolve()), ALL) for path in (*kept, cache, *_huge_pages()))
 
 
 def _own(own: Enclosure) -> Iterator[tuple[str, Access]]:

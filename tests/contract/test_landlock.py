@@ -14,7 +14,7 @@ from orchestrator.host import landlock
 from orchestrator.host.landlock import ALL, DEVICE, READ, Access
 
 TRIES = """
-import os, subprocess, sys
+import os, socket, subprocess, sys
 from pathlib import Path
 from orchestrator.host import landlock
 from orchestrator.host.landlock import ALL, DEVICE, PROGRAMS, READ
@@ -22,7 +22,7 @@ base = Path(sys.argv[1])
 landlock.restrict({
     **{path: PROGRAMS for path in ("/usr", "/lib", "/lib64", "/bin", sys.prefix)}, "/proc": READ,
     str(base / "own"): ALL, str(base / "shown"): READ, str(base / "one"): DEVICE, str(base / "none"): ALL,
-})
+}, network=False)
 def tried(what, act):
     try:
         act()
@@ -42,6 +42,7 @@ def child():
     if done.returncode:
         raise OSError(done.returncode, done.stderr.strip().rpartition(": ")[2])
 tried("child", child)
+tried("listen", lambda: socket.socket().bind(("127.0.0.1", 0)))
 tried("memory", lambda: open(f"/proc/{os.getppid()}/mem").close())
 """
 
@@ -55,6 +56,7 @@ def test_what_is_allowed_works_and_all_else_is_refused_to_children_too(tmp_path:
         (tmp_path / name).chmod(0o755)
     done = subprocess.run([sys.executable, "-c", TRIES, tmp_path], capture_output=True, text=True, check=True)
     told = dict(line.split(": ") for line in done.stdout.splitlines())
+    assert told.pop("listen") == ("Permission denied" if landlock.version() >= 4 else "done")
     assert told == {
         **dict.fromkeys(("make", "remove", "show", "write one"), "done"),
         **dict.fromkeys(("execute", "change", "list", "memory", "read other", "child"), "Permission denied"),

@@ -57,6 +57,18 @@ ENCLOSED = {
 }
 """What else is refused where the kernel has Landlock, though root owns it, or another QEMU of root's is it."""
 
+TCP = {
+    "offer something to the network": (
+        r'syscall(49, (int)socket(2, 1, 0), "\002\000\037\220\177\000\000\001\000\000\000\000\000\000\000\000", 16)',
+        errno.EACCES,
+    ),
+    "connect to another host": (
+        r'syscall(42, (int)socket(2, 1, 0), "\002\000\037\220\177\000\000\001\000\000\000\000\000\000\000\000", 16)',
+        errno.EACCES,
+    ),
+}
+"""What else, from Landlock's version 4 on (Linux 6.7), if the guest has no network of kind `user`: 127.0.0.1:8080."""
+
 WITHIN = {"stop another owner's guest": ("syscall(62, @OTHER@, 19)", errno.EPERM)}
 """What else, from Landlock's version 6 on (Linux 6.12)."""
 
@@ -87,7 +99,10 @@ def test_each_of_these_is_refused(base: Path) -> None:
         os.chown(path, ALICE, ALICE)
         path.chmod(0o700)
     words = {"secret": str(home / "secret"), "home": str(home), "base": str(base)}
-    refused = REFUSED | (ENCLOSED if landlock.version() else {}) | (WITHIN if landlock.version() >= 6 else {})
+    since = {1: ENCLOSED, 4: TCP, 6: WITHIN}
+    refused = dict(REFUSED)
+    for version, more in since.items():
+        refused |= more if landlock.version() >= version else {}
     attempts = {name: call for name, (call, _) in refused.items()} | ALLOWED
     batches = [{name: call.format(**words) for name, call in attempts.items()}]
     batches += [{name: call.format(**words)} for name, call in DEADLY.items()]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.model import Architecture, Disk, DiskFormat
+from orchestrator.core.model import Architecture, Disk, DiskFormat, Network, NetworkKind
 from orchestrator.core.xml.domain import RamFile, Window
 from orchestrator.core.xml.enclosure import enclosure
 from orchestrator.core.xml.render import render
@@ -27,6 +27,9 @@ def test_what_a_guest_reads_and_what_it_writes_to() -> None:
     assert found.writes == {"/srv/data.raw", f"{run}/vdb.overlay.qcow2"}
     assert found.images == {"/srv/data.raw", "/srv/tools.qcow2", "/srv/rest.raw", f"{run}/vdb.overlay.qcow2"}
     assert found.directories == {run}
+    assert not found.network
+    assert enclosure(render(domain(network=Network(kind=NetworkKind.USER)))).network
+    assert not enclosure(render(domain(network=Network(kind=NetworkKind.BRIDGE, name="br0")))).network
 
 
 @pytest.mark.parametrize("path", ["/srv/payload", "/srv/a, b,c"])

@@ -20,7 +20,8 @@ class Enclosure:
     """Paths: a program that is executed, files that are read, files that are written to, and directories of its own.
 
     Of the files `images` are disks, which may be based on others that no definition names, and `memory` what the
-    guest's RAM is in: QEMU makes that file if it is not there.
+    guest's RAM is in: QEMU makes that file if it is not there. It has to do with the host's `network` where it is the
+    guest's way there by itself; else another program is, or the kernel.
     """
 
     programs: frozenset[str]
@@ -29,6 +30,7 @@ class Enclosure:
     directories: frozenset[str]
     images: frozenset[str]
     memory: frozenset[str]
+    network: bool
 
 
 def enclosure(xml: str) -> Enclosure:
@@ -53,6 +55,7 @@ def enclosure(xml: str) -> Enclosure:
         directories=frozenset(str(node.text) for node in directories),
         images=frozenset(images),
         memory=frozenset(memory),
+        network=domain.find("devices/interface[@type='user']") is not None,
     )
 
 
