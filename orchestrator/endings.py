@@ -11,24 +11,31 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def opened(pid: int, uuid: str) -> Iterator[int | None]:
-    """Give a pidfd of the process `pid` if it is the QEMU of this domain, else None.
-
-    The pidfd is opened before the identity is checked, so a reused pid is never hit.
-    """
+def handle_of(pid: int) -> Iterator[int | None]:
+    """Give a pidfd of a process; None if there is none of this number."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         yield None
         return
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        arguments = []
-    try:
-        yield handle if uuid.encode() in arguments else None
+        yield handle
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def opened(pid: int, uuid: str) -> Iterator[int | None]:
+    """Give a pidfd of the process `pid` if it is the QEMU of this domain, else None.
+
+    The pidfd is opened before the identity is checked, so a reused pid is never hit.
+    """
+    with handle_of(pid) as handle:
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            arguments = []
+        yield handle if uuid.encode() in arguments else None
 
 
 def end(handle: int, grace: float) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from orchestrator.backends.messages import NOTE, SOCKET, Answer, Order, Wanted
 from orchestrator.core.backends import OWN_STATE, PACKAGES, BackEnd, Kind
-from orchestrator.endings import end
+from orchestrator.endings import end, handle_of
 from orchestrator.errors import FailedError, HostError, OutcomeUnknownError
 from orchestrator.process_identity import identity
 
@@ -145,12 +145,5 @@ def _end(directory: str) -> None:
 @contextlib.contextmanager
 def _handle(pid: int, note: str) -> Iterator[int | None]:
     """Give a pidfd of the process that was noted; None if it is not there any more."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
+    with handle_of(pid) as handle:
         yield handle if identity(pid) == note else None  # asked after it was opened: it stays with this process
-    finally:
-        os.close(handle)
