@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.device_guest import write_guest
-from tests.functional.libvirtd import definitions, staged, until
+from tests.functional.libvirtd import definitions, staged, told, until
 from tests.users import ALICE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users, and mount")
@@ -50,8 +50,8 @@ def test_a_guest_uses_all_of_them_and_each_is_its_owners_on_core_1(base: Path) -
     command = [sys.executable, "-m", "tests.functional.backends_side", str(base), str(home), str(ALICE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    lines = told["printed"].splitlines()
+    found = json.loads(done.stdout)
+    lines = found["printed"].splitlines()
     for line in (
         *("files: hello", "files: written", "tools: hello tools"),
         *("vda: the disk of hers of 2048", "vda: written", "vda: 0123456789abcdef"),
@@ -67,15 +67,15 @@ def test_a_guest_uses_all_of_them_and_each_is_its_owners_on_core_1(base: Path) -
     assert (answer.read_text(), answer.stat().st_uid) == ("from the guest\n", ALICE)
     assert not (home / "tools" / "answer").exists()
     assert (home / "tpm" / "tpm2-00.permall").stat().st_uid == ALICE
-    assert set(told["beside"]) == {"vda", "vdb", "share0", "share1", "tpm"}
-    for name, each in told["beside"].items():
+    assert set(found["beside"]) == {"vda", "vdb", "share0", "share1", "tpm"}
+    for name, each in found["beside"].items():
         assert each["threads"], name
         assert {tuple(thread) for thread in each["threads"]} == {("1", 1)}, name
         assert (each["uids"], each["no_new_privs"]) == ([str(ALICE)], "1"), name
         assert each["user_namespace"] == name.startswith("share")
         assert name.startswith("share") or int(each["capabilities"], 16) == 0
-    assert told["left"] == ["serial.log"]
-    assert told["still_there"] == []
+    assert found["left"] == ["serial.log"]
+    assert found["still_there"] == []
 
 
 DEVICES = """
@@ -120,7 +120,16 @@ def test_under_libvirts_own_daemon_they_outlive_the_scheduler_and_not_the_guests
         assert (second["notes"], second["gone"]) == ([], [])
         stage.mortals.go(second)
         stage.turns()
-        for pid in stage.guests().values():
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: beside(stage.directory) == {}, "they end with the guests")
-        until(lambda: not list(stage.directory.rglob("*.process")), "nothing is left of them")
+        one, other = stage.guests().items()
+        os.kill(one[1], signal.SIGKILL)
+        assert told(stage, "gone")["guest"] == one[0]
+        until(lambda: len(beside(stage.directory)) == 3, "they end with their guest")
+        until(lambda: not list((stage.directory / "run" / "guests" / one[0]).glob("*.process")), "nothing is left")
+        stage.mortals.kill(second)
+        os.kill(other[1], signal.SIGKILL)
+        until(lambda: len(beside(stage.directory)) == 1, "the storage daemon does not end by itself")
+        third = stage.mortals.begin()
+        assert third["notes"] == [f"{other[0]}: ended vda, whose guest has ended"]
+        assert beside(stage.directory) == {}
+        assert not list(stage.directory.rglob("*.process"))
+        stage.mortals.kill(third)
