@@ -81,6 +81,8 @@ def parse_guest(text: bytes, file: str, *, directory: str, defaults: GuestDefaul
     What it does not say and the policy has a default for is as the policy says. InvalidFileError lists every fault of
     the file; `file` is what messages call it.
     """
+    if CONTROL.search(directory):  # who sends a definition says where its paths start
+        raise InvalidFileError(file, [Fault(f"its paths would start at {shown(directory)}, which is no path")])
     document = load(text, file)
     document = replace(document, table={**defaults.said(), **document.table})
     spec = _resolved(read(GuestSpec, document, _SCHEMA), directory)

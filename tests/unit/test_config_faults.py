@@ -217,6 +217,12 @@ def test_what_arm_machines_lack(architecture: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("directory", ["/a\x13b", "/\x97", "/\n", "/\uffff"])
+def test_paths_that_would_start_nowhere(directory: str) -> None:
+    with pytest.raises(InvalidFileError, match="which is no path"):
+        parse_guest((GOOD + BOOT).encode(), "x.toml", directory=directory)
+
+
 def test_a_machine_without_a_place_for_a_tpm() -> None:
     assert faults(GOOD.replace("x86_64", "armv7l") + f"tpm = {{}}\n{BOOT}") == [
         "5: tpm: an armv7l machine has no place for a TPM; x86 and aarch64 ones have"
