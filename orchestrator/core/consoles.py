@@ -26,6 +26,7 @@ _REMOTE = frozenset(
         "cockpit-bridge",
     )
 )
+_REMOTE_SERVICES = _REMOTE | {"ssh", "telnet", "cockpit", "xrdp-sesman"}
 _OTHERS_RIGHTS = frozenset(("su", "sudo", "doas", "pkexec", "runuser", "machinectl", "run0"))
 _TTY, _HVC, _PTS = 4, 229, range(136, 144)  # major numbers: devices.txt of the kernel
 _FIRST_SERIAL = 64  # of major 4: 1 to 63 are tty1 to tty63
@@ -47,6 +48,15 @@ class Process:
     effective: int
     program: str
     login: int = NO_LOGIN
+
+
+def serves_remotely(groups: str) -> bool:
+    """Tell whether a process is in the control group of a service that lets people in from elsewhere.
+
+    `groups` is its ``/proc/PID/cgroup``. Who leaves his session and his ancestors behind stays where they were put.
+    """
+    services = (part.removesuffix(".service") for part in groups.replace("\n", "/").split("/") if ".service" in part)
+    return any(service.partition("@")[0] in _REMOTE_SERVICES for service in services)
 
 
 def terminal_name(terminal: int) -> str:

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.core.consoles import NO_LOGIN, Process, terminal_name
+from orchestrator.core.consoles import NO_LOGIN, Process, serves_remotely, terminal_name
 
 _UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 _MOST_ANCESTORS = 64
@@ -108,10 +108,15 @@ def _login(root: Path) -> int:
 
 
 def _is_remote(pid: int) -> bool:
-    """Tell whether systemd-logind has noted that the session in whose scope a process is came over a network."""
+    """Tell whether a process is in the scope of a session that came over a network, as systemd-logind has noted it.
+
+    Where no session was noted it may still be in the group of the service that let it in.
+    """
     try:
         groups = Path(f"/proc/{pid}/cgroup").read_text("utf-8", "replace")
     except OSError:
+        return True
+    if serves_remotely(groups):
         return True
     for part in groups.replace("\n", "/").split("/"):
         if part.startswith("session-") and part.endswith(".scope"):

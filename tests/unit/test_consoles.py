@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.consoles import NO_LOGIN, Process, terminal_name, why_not_local
+from orchestrator.core.consoles import NO_LOGIN, Process, serves_remotely, terminal_name, why_not_local
 
 TTY1, TTY_S0, HVC0, PTS3 = 4 << 8 | 1, 4 << 8 | 64, 229 << 8, 136 << 8 | 3
 INIT = Process(pid=1, parent=0, session=1, terminal=0, began=1, uid=0, effective=0, program="systemd")
@@ -84,3 +84,20 @@ def test_a_session_from_elsewhere_and_consoles_that_the_policy_does_not_name_are
     assert why_not_local(LINE, remote=True) == "its login session came over a network"
     assert "the policy does not name tty1 among" in why_not_local(LINE, remote=False, consoles=("tty2", "ttyS*"))
     assert why_not_local(without(0, login=NO_LOGIN), remote=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "remotely"),
+    [
+        ("0::/system.slice/ssh.service\n", True),
+        ("0::/system.slice/system-ssh.slice/ssh@3-10.0.0.1:22-10.0.0.2:4711.service\n", True),
+        ("12:pids:/system.slice/sshd.service\n1:name=systemd:/system.slice/sshd.service\n0::/\n", True),
+        ("0::/system.slice/dropbear.service\n", True),
+        ("0::/system.slice/system-getty.slice/getty@tty1.service\n", False),
+        ("0::/system.slice/system-serial\\x2dgetty.slice/serial-getty@ttyS0.service\n", False),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", False),
+        ("1:name=systemd:/\n0::/\n", False),
+    ],
+)
+def test_who_left_his_session_is_still_in_the_group_of_the_service_that_let_him_in(groups: str, remotely: bool) -> None:
+    assert serves_remotely(groups) is remotely
