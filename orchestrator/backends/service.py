@@ -54,7 +54,11 @@ class ServiceBackEnds:
             )
         finally:
             os.close(theirs)
-        text, _ = await process.communicate(msgspec.json.encode(order))
+        try:
+            text, _ = await process.communicate(msgspec.json.encode(order))
+        finally:  # who has it broken off ends what was started, and no more is to come
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         try:
             trouble = msgspec.json.decode(text, type=Answer).trouble
         except msgspec.MsgspecError:

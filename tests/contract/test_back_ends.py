@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -169,3 +169,22 @@ def test_a_program_that_is_not_there_is_named_with_its_package(tmp_path: Path) -
         asyncio.run(nothing.start(str(tmp_path / "one"), None, [WAITS]))
     assert find(Kind.SHARE, [tmp_path]) is None
     assert (find(Kind.TPM) is None) == (shutil.which("swtpm") is None)
+
+
+def test_a_start_that_is_broken_off_starts_no_more(tmp_path: Path) -> None:
+    back_ends, directory = real(tmp_path), str(tmp_path / "one")
+    many = [replace(WAITS, name=f"share{number}", folder="") for number in range(40)]
+
+    async def story() -> None:
+        starting = asyncio.create_task(back_ends.start(directory, None, many))
+        for _ in range(30_000):
+            if back_ends.processes(directory):
+                break
+            await asyncio.sleep(0.001)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await back_ends.end(directory)
+        await asyncio.sleep(0.2)
+        assert not back_ends.processes(directory)
+
+    asyncio.run(story())
