@@ -86,6 +86,10 @@ class LabShape:
                 f"lab: {self.cpus} CPUs of this topology are too many: the last would have APIC ID {last}, "
                 f"and {_LAST_APIC_ID} is the highest that can be emulated"
             )
+        if (self.sockets, self.cores, self.threads) == (2, 3, 1):
+            raise UsageError(
+                "lab: Linux 6.1 does not come up on two emulated sockets of three cores; sockets=3,cores=2 has as many CPUs"
+            )
         if self.isolate and self.cpus <= _FIRST_POOL_CORE:
             raise UsageError(f"lab: --isolate is for cores 2 and up, and {self.cpus} CPUs have none; ask for 3 or more")
 

@@ -54,6 +54,7 @@ def test_cpus_beside_a_topology_must_agree() -> None:
         ("cores=0", "cores=0 is not possible"),
         ("sockets=9999,cores=9999", "too many"),
         ("sockets=4,cores=33,threads=2", "too many"),
+        ("sockets=2,cores=3", "does not come up"),
     ],
 )
 def test_topologies_that_cannot_be(topology: str, says: str) -> None:
@@ -85,7 +86,7 @@ def test_the_apic_ids_end_at_254() -> None:
 
 @pytest.mark.parametrize(
     ("topology", "nodes"),
-    [("cores=6", 4), ("sockets=2,cores=3", 4), ("sockets=3,cores=2", 2), ("cores=2,threads=2", 4), ("cores=2", 0)],
+    [("cores=6", 4), ("sockets=2,cores=5", 4), ("sockets=3,cores=2", 2), ("cores=2,threads=2", 4), ("cores=2", 0)],
 )
 def test_nodes_that_would_tear_cores_apart(topology: str, nodes: int) -> None:
     with pytest.raises(UsageError, match=f"--numa {nodes} does not divide|nodes={nodes} is not possible"):
