@@ -88,7 +88,8 @@ class LabShape:
             )
         if (self.sockets, self.cores, self.threads) == (2, 3, 1):
             raise UsageError(
-                "lab: Linux 6.1 does not come up on two emulated sockets of three cores; sockets=3,cores=2 has as many CPUs"
+                "lab: Linux 6.1 does not come up on two emulated sockets of three cores; "
+                "sockets=3,cores=2 has as many CPUs"
             )
         if self.isolate and self.cpus <= _FIRST_POOL_CORE:
             raise UsageError(f"lab: --isolate is for cores 2 and up, and {self.cpus} CPUs have none; ask for 3 or more")
