@@ -29,6 +29,17 @@ CONSOLES = ("/dev/tty11", "/dev/tty12")
 BEATS = "import sys, time\nfrom pathlib import Path\nfrom orchestrator.host.heartbeat import Heart\n" + (
     "heart = Heart(Path(sys.argv[1]))\nwhile True:\n    heart.beat()\n    time.sleep(0.1)\n"
 )
+SHOWN = """
+name = "shown"
+architecture = "i386"
+vcpus = 1
+memory = "32 MiB"
+mode = "exclusive"
+on_crash = "restart"
+[boot]
+payload = "{payload}"
+"""
+ROOT = Path(__file__).parents[2]
 NAMES = "plain", "stopped", "full", "spinning", "no-forks", "all-at-once"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a console")
@@ -202,3 +213,39 @@ def test_a_bench_tells_what_each_trouble_costs(runtime: Path) -> None:
     for what in CASES:
         assert measured.get(what) == 2 or f"not measured: {what}: " in notes, report
     assert {"nothing", "every core is busy", "the disk hangs"} <= measured.keys()
+
+
+def test_a_run_in_the_foreground_heeds_it(guard: Guard, tmp_path: Path) -> None:
+    assert guard.process.poll() is None
+    definition = tmp_path / "shown.toml"
+    definition.write_text(SHOWN.format(payload=ROOT / "domains/build/heartbeat-i386.elf"))
+    shell = Shell(CONSOLES[0], dict(os.environ))
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.functional.foreground_side", str(definition)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as run:
+        assert run.stdout is not None
+
+        def tells(**what: str) -> None:
+            told = []
+            for line in run.stdout or ():
+                told.append(json.loads(line))
+                if told[-1] == what:
+                    return
+            raise AssertionError((what, told))
+
+        try:
+            tells(state="running")
+            assert shell("freeze shown --reason look")["code"] == 0
+            tells(line="the emergency console: freeze shown (look)")
+            tells(state="paused")
+            assert shell("thaw shown --reason enough")["code"] == 0
+            tells(state="running")
+            assert shell("kill shown --reason enough")["code"] == 0
+            ended = [json.loads(line) for line in run.stdout][-1]["ended"]
+            assert "killed at the emergency console: enough" in ended, "it is not started anew"
+        finally:
+            shell.end()
+            run.terminate()

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ import pytest
 from orchestrator.wiring import journals
 from tests.at_console import Guard, Killer, Shell, bare, records
 from tests.from_elsewhere import check_who_is_obeyed
-from tests.lab.inside.looking import ORCHESTRATOR, ROOT, ask, command, eventually, guests, process, says
+from tests.lab.inside.looking import ORCHESTRATOR, ROOT, ask, command, eventually, guests, says
 from tests.lab.inside.servers import SOCKET as API
 from tests.lab.inside.servers import Serve, Servers
 from tests.troubles import full, spinning, stopped
@@ -190,38 +190,6 @@ def check_the_other_acts(shell: Shell, serve: Serve, tmp_path: Path) -> None:
     serve.tells("the emergency console: reclaim ")
     eventually(lambda: guests()["still"]["state"] == "stopped", "it is not started anew")
     assert shell("reclaim 0 --reason mine")["code"] == 2
-
-
-def test_a_run_in_the_foreground_heeds_the_guard(
-    guard: Guard,  # noqa: ARG001 (it guards)
-    tmp_path: Path,
-    run: Callable[..., subprocess.Popen[str]],
-) -> None:
-    definition = tmp_path / "shown.toml"
-    definition.write_text(GUEST.format(name="shown", payload=ROOT / "domains/build/heartbeat-i386.elf"))
-    shell = Shell(CONSOLE)
-    try:
-        runner = run(str(definition), "--for", "10m", "--json")
-        becomes("running", runner)
-        assert shell("freeze shown --reason look")["code"] == 0
-        becomes("paused", runner)
-        assert shell("thaw shown --reason enough")["code"] == 0
-        becomes("running", runner)
-        assert shell("kill shown --reason enough")["code"] == 0
-        out, err = runner.communicate(timeout=120)
-        (result,) = json.loads(out)["guests"]
-        assert "killed at the emergency console: enough" in result["ended"], "it is not started anew"
-        assert "the emergency console: kill shown" in err
-        assert shell("lockdown --reason fire")["code"] == 0
-        refused = process("run", str(definition), "--for", "1s")
-        assert (refused.code, "lockdown by the emergency console: fire" in refused.err) == (3, True), refused
-        assert shell("lockdown --lift --reason out")["code"] == 0
-    finally:
-        shell.end()
-
-
-def becomes(state: str, runner: subprocess.Popen[str]) -> None:
-    eventually(lambda: guests().get("shown", {}).get("state") == state, f"it is {state}", runner)
 
 
 def over_the_api(method: str, path: str) -> tuple[int, str]:
