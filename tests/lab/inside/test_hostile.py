@@ -18,8 +18,11 @@ from tests.lab.inside.servers import Serve, Servers, events
 
 NEIGHBOUR = "heartbeat-i386"
 TURNS = 4
-ENDS = ("TRIPLE", "EVENTS")
-"""Those that are ended for what they do: who boots again and again, and who tells that its kernel has panicked."""
+TRIED = HARM[:4]
+"""Each takes a minute or two here; the others are stopped in tests/functional."""
+
+ENDS = ("TRIPLE",)
+"""Who is ended for what it does: to boot again and again."""
 
 MOST = 64 << 20
 """Bytes by which all that is kept of guests may grow for each of them: four times of what is kept of a serial port."""
@@ -36,7 +39,6 @@ architecture = "i386"
 vcpus = 1
 memory = "32 MiB"
 stop_grace = "0 s"
-panic = {panic}
 [boot]
 disk = "vda"
 [[disk]]
@@ -73,12 +75,12 @@ def began(since: int, name: str) -> list[Any]:
     return [each for each in events(since) if each["what"] == "turn began" and each["guest"] == name]
 
 
-@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("harm", TRIED)
 def test_who_waits_beside_it_has_his_turns_within_the_bound(serve: Serve, tmp_path: Path, harm: str) -> None:
     name = harm.lower()
     disk = boot_sector(harm, tmp_path)
     definition = tmp_path / f"{name}.toml"
-    definition.write_text(GUEST.format(name=name, disk=disk, panic=str(harm == "EVENTS").lower()))
+    definition.write_text(GUEST.format(name=name, disk=disk))
     last, before = events()[-1]["seq"], kept()
     started = command("start", str(definition))
     assert started.code == 0, (started.err, serve.lines)
