@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.lab.image import load_order
 from orchestrator.lab.initramfs import Entry, cpio
-from orchestrator.lab.kernel import default_cache, obtain_kernel
+from orchestrator.lab.kernel import default_cache, find_kernel, obtain_kernel
 
 _MODULES = ("virtio_pci", "virtio_blk", "virtiofs", "tpm_tis")
 CMDLINE = (  # without ACPI nothing tells the kernel that there is a TPM; with an initrd QEMU 7.2 spoils ACPI's tables
@@ -52,7 +52,8 @@ done
 
 def write_guest(folder: Path) -> tuple[Path, Path]:
     """Write kernel and initramfs into a folder, and return their paths."""
-    kernel = obtain_kernel(default_cache(os.environ))
+    cache = default_cache(os.environ)  # in the lab, tests have one of their own, which has no kernel
+    kernel = find_kernel(cache) or find_kernel(default_cache({})) or obtain_kernel(cache)
     modules = (kernel.modules / "modules.dep").read_text(), (kernel.modules / "modules.builtin").read_text()
     order = load_order(*modules, _MODULES)
     program = stat.S_IFREG | 0o755

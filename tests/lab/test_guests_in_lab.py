@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.device_guest import write_guest
 from tests.lab.inside.observer import compile_looker
 
 INSIDE = Path(__file__).parent / "inside"
@@ -122,12 +121,6 @@ def test_states_and_clones_under_a_daemon(cache: Path, capsys: pytest.CaptureFix
 @takes_minutes
 def test_threads_that_are_moved_and_the_shield(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "6", tests=("test_drift.py", "test_shield.py"), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_what_serves_devices_is_on_core_1(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_guest(cache)
-    run_in_lab("--cpus", "4", tests=("test_back_ends.py",), cache=cache, capsys=capsys)
 
 
 @takes_minutes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -16,18 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.host.processes import ProcFs
-from tests.functional.device_guest import CMDLINE
+from tests.functional.device_guest import CMDLINE, write_guest
 from tests.lab.inside.looking import allowed_cores, ask, command, emulators, eventually, guests, says
 from tests.lab.inside.servers import Servers, events
 from tests.users import ALICE, one, starting
+from tests.users import ask as asking
 
 SOCKET = Path("/run/orchestrator/api/socket")
 RUN = Path("/run/orchestrator/guests")
 JOURNAL = Path("/var/lib/orchestrator/journal.jsonl")
-FILES = Path(os.environ.get("XDG_CACHE_HOME", "/nonexistent"))
 PROGRAMS = {"qemu-storage-daemon", "virtiofsd", "swtpm"}
-_VHOST_SET_OWNER = 0xAF01  # linux/vhost.h
 
 DEVICES = """
 [[disk]]
@@ -81,8 +78,7 @@ def home() -> Path:
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", "base.raw", "base.qcow2"], check=True, cwd=path)
     for name in ("files", "tools"):
         (path / name / "greeting").write_text(f"hello {name}")
-    for name in ("device.vmlinux", "device.cpio"):
-        shutil.copy(FILES / name, path)
+    write_guest(path)
     shutil.copy("domains/build/heartbeat-i386.elf", path / "payload.elf")
     for each in (path, *path.rglob("*")):
         os.chown(each, ALICE, ALICE)
@@ -115,7 +111,11 @@ def was_put_back(name: str, thread: int) -> bool:
 
 
 def started(text: str, home: Path) -> None:
-    answer = one(ALICE, SOCKET, *starting(text, home))
+    """Start a user's guest; what opens his files is a process that a busy lab takes long to start."""
+    for _ in range(5):
+        (answer,) = asking(ALICE, SOCKET, [starting(text, home)], limit=400).answers(500)
+        if "did not let themselves be opened within" not in str(answer.body):
+            break
     assert answer.status == 200, answer.body
 
 
@@ -249,20 +249,3 @@ def test_a_scheduler_that_comes_back_ends_those_whose_guest_ended_meanwhile(serv
     serve.tells("bare: ended vda, vdb, whose guest has ended")
     of_theirs = {f"{name}{end}" for name in NAMES for end in (".process", ".sock")} | {"tpm-state"}
     assert not leftovers("bare") & of_theirs
-
-
-def test_threads_of_the_kernel_that_work_for_a_process_are_found_and_can_be_pinned() -> None:
-    """As QEMU's network card on a bridge has them, under KVM: here for this very process."""
-    subprocess.run(["modprobe", "vhost_net"], check=True)
-    device = os.open("/dev/vhost-net", os.O_RDWR)
-    try:
-        fcntl.ioctl(device, _VHOST_SET_OWNER)
-        kernel = ProcFs()
-        (worker,) = kernel.workers(os.getpid())
-        assert Path(f"/proc/{worker}/comm").read_text() == f"vhost-{os.getpid()}\n"
-        assert kernel.standing(worker)[worker].allowed == set(range(os.cpu_count() or 0))  # where nobody pins it
-        kernel.pin(worker, frozenset({2}))
-        assert kernel.standing(worker)[worker].allowed == {2}
-    finally:
-        os.close(device)
-    eventually(lambda: ProcFs().workers(os.getpid()) == (), "its end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.cpulist import parse_cpulist
+from orchestrator.host.processes import ProcFs
 from tests.lab.inside.looking import ORCHESTRATOR, ROOT, allowed_cores, ask, command, eventually, guests, says
 from tests.lab.inside.servers import Servers, events
 
 CGROUP = Path("/sys/fs/cgroup")
+_VHOST_SET_OWNER = 0xAF01  # linux/vhost.h
 JOURNAL = Path("/var/lib/orchestrator/journal.jsonl")
 ANOTHER = 5
 """A core of the pool on which no guest is here."""
@@ -124,3 +127,20 @@ def test_a_watch_tells_of_it(tasks: dict[str, dict[Path, set[int]]], tmp_path: P
     assert {(each["guest"], each["what"]) for each in told} == {(name, "astray")}
     assert any(f"thread {vcpu.name} " in each["thread"] and "may run on 4-5" in each["thread"] for each in told)
     back_within(tasks[name])
+
+
+def test_threads_of_the_kernel_that_work_for_a_process_are_found_and_can_be_pinned() -> None:
+    """As QEMU's network card on a bridge has them, under KVM: here for this very process."""
+    subprocess.run(["modprobe", "vhost_net"], check=True)
+    device = os.open("/dev/vhost-net", os.O_RDWR)
+    try:
+        fcntl.ioctl(device, _VHOST_SET_OWNER)
+        kernel = ProcFs()
+        (worker,) = kernel.workers(os.getpid())
+        assert Path(f"/proc/{worker}/comm").read_text() == f"vhost-{os.getpid()}\n"
+        assert kernel.standing(worker)[worker].allowed == set(range(os.cpu_count() or 0))  # where nobody pins it
+        kernel.pin(worker, frozenset({2}))
+        assert kernel.standing(worker)[worker].allowed == {2}
+    finally:
+        os.close(device)
+    eventually(lambda: ProcFs().workers(os.getpid()) == (), "its end")
