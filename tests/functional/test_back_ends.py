@@ -102,8 +102,19 @@ def beside(directory: Path) -> dict[int, frozenset[int]]:
     return found
 
 
+@contextlib.contextmanager
+def cleared(directory: Path) -> Iterator[None]:
+    """End what a test that fails leaves behind."""
+    try:
+        yield
+    finally:
+        for pid in beside(directory):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_under_libvirts_own_daemon_they_outlive_the_scheduler_and_not_the_guests() -> None:
-    with staged() as stage:
+    with staged() as stage, cleared(stage.directory):
         (stage.directory / "files").mkdir()
         (stage.directory / "data.raw").write_bytes(bytes(SIZE))
         definition, _ = definitions(stage.directory)
