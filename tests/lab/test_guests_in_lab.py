@@ -135,8 +135,7 @@ def test_many_users_at_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 @takes_minutes
 def test_a_window_that_opens_under_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shape = ("--topology", "sockets=2,cores=4", "--numa", "2")
-    run_in_lab(*shape, tests=("test_window_moves.py",), cache=cache, capsys=capsys)
+    run_in_lab("--cpus", "6", "--numa", "2", tests=("test_window_moves.py",), cache=cache, capsys=capsys)
 
 
 @takes_minutes
