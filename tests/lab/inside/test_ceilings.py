@@ -87,7 +87,7 @@ def test_each_guest_has_a_group_of_its_own_with_its_bounds(served: str) -> None:
         assert most == {GUESTS[0]: MEMORY, GUESTS[1]: MEMORY + (34 << 20)}[name]
         assert int((group / "pids.max").read_text()) == THREADS
         assert (group / "io.max").read_text() == f"{served} rbps={SPEED} wbps={SPEED} riops=max wiops=max\n"
-        assert (group / "cpuset.cpus.effective").read_text() == "2-5\n"
+        assert (group.parent / "cpuset.cpus.effective").read_text() == "2-5\n"
         told = {row["name"]: row for row in json.loads(command("doctor", "--guest", name, "--json").out)["findings"]}
         assert {part: told[part]["level"] for part in ("memory", "threads", "disk speed")} == dict.fromkeys(
             ("memory", "threads", "disk speed"), "ok"

@@ -167,7 +167,7 @@ def check_guests_and_scheduler(directory: Path) -> None:
         (group,) = [line[4:] for line in Path(f"/proc/{guest}/cgroup").read_text().split() if line.startswith("0::/")]
         assert group.startswith("orchestrator/guests/")
         assert (CGROUP / group / "memory.max").read_text() != "max\n"
-        assert (CGROUP / group / "cpuset.cpus.effective").read_text() == "2-5\n"
+        assert ((CGROUP / group).parent / "cpuset.cpus.effective").read_text() == "2-5\n"
         where = [allowed_cores(task) for task in Path(f"/proc/{guest}/task").iterdir()]
         assert all(cores <= {2, 3, 4, 5} for cores in where), where
         check_shielded()
