@@ -124,6 +124,11 @@ def test_threads_that_are_moved_and_the_shield(cache: Path, capsys: pytest.Captu
 
 
 @takes_minutes
+def test_what_serves_devices_is_on_core_1(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab("--cpus", "4", tests=("test_back_ends.py",), cache=cache, capsys=capsys)
+
+
+@takes_minutes
 def test_ceilings_and_hostile_guests(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_lab("--cpus", "6", tests=("test_ceilings.py", "test_hostile.py"), cache=cache, capsys=capsys)
 
