@@ -87,6 +87,11 @@ class Clock(Protocol):
         """Return after this many seconds."""
 
 
+EVENTS_THREAD = "libvirt-events"
+"""The name of the thread that turns libvirt's event loop. It goes round without a rest while another thread reads an
+answer from libvirt's daemon, so it must not go before that one."""
+
+
 class Hypervisor(Protocol):
     """libvirt: defines, starts and ends domains."""
 

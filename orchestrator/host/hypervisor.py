@@ -15,7 +15,7 @@ from orchestrator.core.placement import Placement
 from orchestrator.core.xml.elements import Element
 from orchestrator.core.xml.metadata import NAMESPACE, mark_paused, mark_placed, read_metadata
 from orchestrator.errors import FailedError, HostError, OutcomeUnknownError
-from orchestrator.ports import SHUT_OFF, DomainEvent, DomainEventKind, LiveDomain
+from orchestrator.ports import EVENTS_THREAD, SHUT_OFF, DomainEvent, DomainEventKind, LiveDomain
 
 _T = TypeVar("_T")
 
@@ -316,5 +316,5 @@ def _turn_event_loop() -> None:
             while True:
                 libvirt.virEventRunDefaultImpl()
 
-        _threads.append(threading.Thread(target=turn, name="libvirt-events", daemon=True))
+        _threads.append(threading.Thread(target=turn, name=EVENTS_THREAD, daemon=True))
         _threads[0].start()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator import rooms
 from orchestrator.errors import HostError
+from orchestrator.ports import EVENTS_THREAD
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # mlockall(2)
 _CAP_IPC_LOCK = 14  # capabilities(7)
@@ -60,9 +61,12 @@ def go_before_others() -> str:
     """Put every thread of this process into SCHED_FIFO, but nothing that it starts; say why if it is not allowed.
 
     What is forked, QEMU above all, is in the normal class again (SCHED_RESET_ON_FORK), and so is a thread that is made
-    later: call this anew when there are new ones.
+    later: call this anew when there are new ones. The one of libvirt's events stays as it is (`EVENTS_THREAD`).
     """
+    events = {thread.native_id for thread in threading.enumerate() if thread.name == EVENTS_THREAD}
     for tid in _threads():
+        if tid in events:
+            continue
         parameters = os.sched_param(MAIN_PRIORITY if tid == os.getpid() else OTHER_PRIORITY)
         try:
             os.sched_setscheduler(tid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, parameters)
