@@ -37,11 +37,12 @@ exit 7
 """
 
 LAUNCHER = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from orchestrator.lab.kernel import default_cache
 from orchestrator.lab.launch import run_lab
 from orchestrator.lab.shape import LabShape
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in a shell's background is started deaf to it
 run_lab(LabShape(), ["sleep", "300"], workdir=Path.cwd(), environment={}, output=1, timeout=300.0,
         cache=default_cache(os.environ))
 """
