@@ -34,6 +34,22 @@ ALL = os.environ.get("ORCHESTRATOR_SUITES") == "all"
 CHOSEN = SUITES if ALL else SUITES[:2]
 takes_minutes = pytest.mark.skipif(not ALL, reason="takes minutes: `make suites`")
 
+LONG = {
+    "the-commands-of-the-documentation": ("--cpus 8 --memory 6G", "test_documented.py"),
+    "servers-that-are-moved-and-resized": ("--cpus 6", "test_moves.py"),
+    "faults-around-a-daemon": ("--cpus 6", "test_faults.py"),
+    "payloads-of-users-in-guests": ("--cpus 6", "test_payloads.py"),
+    "states-and-clones-under-a-daemon": ("--cpus 6", "test_states.py"),
+    "threads-that-are-moved-and-the-shield": ("--cpus 6", "test_drift.py test_shield.py"),
+    "what-serves-devices-is-on-core-1": ("--cpus 4", "test_back_ends.py"),
+    "ceilings-and-hostile-guests": ("--cpus 6", "test_ceilings.py test_hostile.py"),
+    "many-users-at-once": ("--cpus 5", "test_many_users.py"),
+    "a-window-that-opens-under-a-daemon": ("--cpus 6 --numa 2", "test_window_moves.py"),
+    "a-libvirtd-that-is-killed": ("--cpus 5", "test_libvirt_daemon.py"),
+    "the-guard-on-a-real-console": ("--cpus 5", "test_guard.py"),
+}
+"""What takes minutes: the shape of a lab, and the tests that run in it, in this order."""
+
 WARM = """
 import sys, tempfile
 from pathlib import Path
@@ -94,63 +110,9 @@ def test_users_of_a_daemon_of_roots(cache: Path, capsys: pytest.CaptureFixture[s
 
 
 @takes_minutes
-def test_the_commands_of_the_documentation(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "8", "--memory", "6G", tests=("test_documented.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_servers_that_are_moved_and_resized(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", tests=("test_moves.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_faults_around_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", tests=("test_faults.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_payloads_of_users_in_guests(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", tests=("test_payloads.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_states_and_clones_under_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", tests=("test_states.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_threads_that_are_moved_and_the_shield(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", tests=("test_drift.py", "test_shield.py"), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_what_serves_devices_is_on_core_1(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "4", tests=("test_back_ends.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_ceilings_and_hostile_guests(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", tests=("test_ceilings.py", "test_hostile.py"), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_many_users_at_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "5", tests=("test_many_users.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_a_window_that_opens_under_a_daemon(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "6", "--numa", "2", tests=("test_window_moves.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_a_libvirtd_that_is_killed(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "5", tests=("test_libvirt_daemon.py",), cache=cache, capsys=capsys)
-
-
-@takes_minutes
-def test_the_guard_on_a_real_console(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_lab("--cpus", "5", tests=("test_guard.py",), cache=cache, capsys=capsys)
+@pytest.mark.parametrize(("shape", "tests"), LONG.values(), ids=LONG)
+def test_what_takes_minutes(shape: str, tests: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_lab(*shape.split(), tests=tuple(tests.split()), cache=cache, capsys=capsys)
 
 
 def test_mixed_guests_on_six_cores(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
