@@ -12,17 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.functional.hostile import HARM, boot_sector
+from tests.functional.hostile import DISK, HARM, boot_sector
 from tests.lab.inside.looking import command, emulators, eventually, guests, heartbeats, says
 from tests.lab.inside.servers import Serve, Servers, events
 
 NEIGHBOUR = "heartbeat-i386"
 TURNS = 4
-TRIED = HARM[:4]
-"""Each takes a minute or two here; the others are stopped in tests/functional."""
-
-ENDS = ("TRIPLE",)
-"""Who is ended for what it does: to boot again and again."""
+ENDS = ("TRIPLE", "EVENTS")
+"""Who is ended for what it does: to boot again and again, to say that it crashes."""
 
 MOST = 64 << 20
 """Bytes by which all that is kept of guests may grow for each of them: four times of what is kept of a serial port."""
@@ -39,6 +36,7 @@ architecture = "i386"
 vcpus = 1
 memory = "32 MiB"
 stop_grace = "0 s"
+panic = {panic}
 [boot]
 disk = "vda"
 [[disk]]
@@ -75,12 +73,12 @@ def began(since: int, name: str) -> list[Any]:
     return [each for each in events(since) if each["what"] == "turn began" and each["guest"] == name]
 
 
-@pytest.mark.parametrize("harm", TRIED)
+@pytest.mark.parametrize("harm", HARM)
 def test_who_waits_beside_it_has_his_turns_within_the_bound(serve: Serve, tmp_path: Path, harm: str) -> None:
     name = harm.lower()
     disk = boot_sector(harm, tmp_path)
     definition = tmp_path / f"{name}.toml"
-    definition.write_text(GUEST.format(name=name, disk=disk))
+    definition.write_text(GUEST.format(name=name, disk=disk, panic=str(harm == "EVENTS").lower()))
     last, before = events()[-1]["seq"], kept()
     started = command("start", str(definition))
     assert started.code == 0, (started.err, serve.lines)
@@ -98,7 +96,9 @@ def test_who_waits_beside_it_has_his_turns_within_the_bound(serve: Serve, tmp_pa
     says(f"{harm}: the neighbour waited {longest:.2f} s at most, of {bound:.2f}; {grown} MiB more kept; {troubles}")
     assert all(each["seconds"] <= each["bound"] for each in waits), waits
     assert grown << 20 <= MOST
-    assert disk.stat().st_blocks * 512 <= (4 << 20) + (64 << 10)
+    written = disk.stat().st_blocks * 512
+    assert written <= DISK + (64 << 10), "beyond its disk"
+    assert harm != "FILL" or written > 64 << 10, "it has written nothing"
     command("stop", name)
     eventually(lambda: len(emulators()) == 1, "it has ended")
 
