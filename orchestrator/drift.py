@@ -25,6 +25,9 @@ from orchestrator.launch import RunningGuest
 _SERVICE = frozenset({SERVICE_CORE})
 """Where back ends belong, and no thread of a guest's QEMU ever does."""
 
+_SELDOM = 5
+"""Looks between two at the control group of a guest that stands still."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -50,7 +53,8 @@ class DriftKeeper:
         """Look at each guest that has a process, and is not being moved. O(threads).
 
         Without `still`, only at those that run: threads of the others use next to no time wherever they may. With it,
-        which back ends there are is seen anew, and a file read that says in which control group QEMU is.
+        which back ends there are is seen anew, and a file read that says in which control group QEMU is: now and then
+        if it stands still, for who brings one out of its cpuset has changed where its threads may run.
         """
         for name, guest in list(self._driver.guests.items()):
             if not still and guest.charge.cores == 0:
@@ -58,8 +62,9 @@ class DriftKeeper:
             steady = guest.pid is not None and not guest.reseating and not guest.over
             if steady and still:
                 self._beside.look_anew(guest)
-            group = self._driver.launcher.elsewhere(guest) if steady and still else ""
-            found = _Found((*self._adrift(guest), *self._beside.adrift(guest)) if steady else (), group)
+            threads = (*self._adrift(guest), *self._beside.adrift(guest)) if steady else ()
+            asked = threads or guest.charge.cores or guest.quiet_looks % _SELDOM == 0
+            found = _Found(threads, self._driver.launcher.elsewhere(guest) if steady and still and asked else "")
             if not found or self._driver.launcher.processes.is_dying(guest.pid or 0):
                 self._stuck.pop(name, None)
             elif self._stuck.get(name) != found:

@@ -70,12 +70,11 @@ class CgroupGroups:
 
     def elsewhere(self, uuid: str, pid: int) -> str:
         """Read one line of /proc/PID/cgroup."""
-        for line in (_read(self._proc / str(pid) / "cgroup") or "").splitlines():
-            number, _, path = line.split(":", 2)
-            if number == "0":
-                own = f"/{(self._above() / uuid).relative_to(self._root)}"
+        for line in _read_often(f"{self._proc}/{pid}/cgroup").splitlines():
+            if line.startswith("0::"):
+                own = f"/{self._name_above()}/{uuid}"
                 # After " (deleted)" there is nobody in it any more, but a process that has ended.
-                return "" if path in (own, f"{own} (deleted)") else path
+                return "" if line[3:] in (own, f"{own} (deleted)") else line[3:]
         return ""
 
     def release(self, uuid: str) -> None:
@@ -85,14 +84,16 @@ class CgroupGroups:
             with contextlib.suppress(OSError):  # the kernel keeps those that have processes or groups in them
                 group.rmdir()
 
+    def _name_above(self) -> str:
+        return f"{GROUP}/guests" if os.access(f"{self._root}/{TASKS}", os.F_OK) else f"{GROUP}.guests"
+
     def _above(self, *, made: bool = False) -> Path:
         """Return the group above guests'; if it is to be `made`, with all that it has to hand down to them."""
-        shielded = (self._root / TASKS).is_dir()
-        above = self._root / GROUP / "guests" if shielded else self._root / f"{GROUP}.guests"
+        above = self._root / self._name_above()
         if made:
             self._hand_down(self._root, (*_NEEDED, *_USEFUL))
-            if shielded:
-                self._hand_down(self._root / GROUP, (*_NEEDED, *_USEFUL))
+            if above.parent != self._root:
+                self._hand_down(above.parent, (*_NEEDED, *_USEFUL))
             with _told(above, "made"):
                 above.mkdir(exist_ok=True)
             self._hand_down(above, (*_NEEDED, "io"))
@@ -141,6 +142,20 @@ def _read(path: Path) -> str | None:
         return path.read_text().strip()
     except OSError:
         return None
+
+
+def _read_often(path: str) -> str:
+    """Read without a file object around it: this is asked of each guest each second."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(handle, 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, text: str) -> None:

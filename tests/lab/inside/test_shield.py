@@ -64,7 +64,7 @@ def threads() -> dict[str, tuple[str, frozenset[int]]]:
 
 
 def differing(before: dict[str, tuple[str, frozenset[int]]]) -> dict[str, tuple[str, frozenset[int], frozenset[int]]]:
-    """Return threads of both moments that may not run where they might; one that has become another program is the same."""
+    """Return threads of both moments that may not run where they might, whatever program they have become."""
     after = threads()
     common = before.keys() & after.keys()
     return {key: (*before[key], after[key][1]) for key in common if before[key][1] != after[key][1]}
