@@ -29,8 +29,8 @@ extends = "{lab}"
 disk_speed = "2 MiB"
 """
 THREADS = 1 + 64 + 32
-MEMORY = (32 + 2 + 512 + 1024) << 20
-"""Of a guest with one vCPU and 32 MiB under TCG, as core/bounds.py has it."""
+MEMORY = (64 + 4 + 512 + 1024) << 20
+"""Of a guest with one vCPU and 64 MiB under TCG, as core/bounds.py has it."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_each_guest_has_a_group_of_its_own_with_its_bounds(served: str) -> None:
         groups.add(group)
         assert group.parent == CGROUP / "orchestrator.guests"
         most = int((group / "memory.max").read_text())
-        assert most == {GUESTS[0]: MEMORY, GUESTS[1]: MEMORY + (34 << 20)}[name]
+        assert most == MEMORY
         assert int((group / "pids.max").read_text()) == THREADS
         assert (group / "io.max").read_text() == f"{served} rbps={SPEED} wbps={SPEED} riops=max wiops=max\n"
         assert (group.parent / "cpuset.cpus.effective").read_text() == "2-5\n"
