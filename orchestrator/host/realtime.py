@@ -58,14 +58,16 @@ def this_thread_first(core: int, priority: int) -> str:
 
 
 def go_before_others() -> str:
-    """Put every thread of this process into SCHED_FIFO, but nothing that it starts; say why if it is not allowed.
+    """Put every thread of Python's into SCHED_FIFO, but nothing that it starts; say why if it is not allowed.
 
     What is forked, QEMU above all, is in the normal class again (SCHED_RESET_ON_FORK), and so is a thread that is made
-    later: call this anew when there are new ones. The one of libvirt's events stays as it is (`EVENTS_THREAD`).
+    later: call this anew when there are new ones. Libvirt's stay as they are, that of its events (`EVENTS_THREAD`)
+    and those that it makes for each guest: one that waits for another turns round and round, and two of a
+    real-time class on one core would do so for minutes.
     """
-    events = {thread.native_id for thread in threading.enumerate() if thread.name == EVENTS_THREAD}
-    for tid in _threads():
-        if tid in events:
+    for thread in threading.enumerate():
+        tid = thread.native_id
+        if tid is None or thread.name == EVENTS_THREAD:
             continue
         parameters = os.sched_param(MAIN_PRIORITY if tid == os.getpid() else OTHER_PRIORITY)
         try:

@@ -55,10 +55,12 @@ def test_a_socket_that_was_named_and_is_not_there_is_not_passed_over(program: Pr
 
 
 PROBE = """
-import json, os, subprocess, sys, threading
+import ctypes, json, os, subprocess, sys, threading
 from orchestrator.host import hypervisor, realtime
 end = threading.Event()
 threading.Thread(target=end.wait).start()
+libc = ctypes.CDLL(None)
+assert libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.pause, None) == 0  # libvirt's are made so
 hypervisor._turn_event_loop()
 realtime.pin_to(0)
 notes = [realtime.go_before_others(), realtime.lock_memory()]
@@ -67,6 +69,7 @@ told = {
     "notes": notes,
     "affinity": [sorted(os.sched_getaffinity(int(tid))) for tid in os.listdir("/proc/self/task")],
     "classes": {each.name: os.sched_getscheduler(each.native_id) for each in threading.enumerate()},
+    "all": [os.sched_getscheduler(int(tid)) for tid in os.listdir("/proc/self/task")],
     "child": json.loads(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout),
 }
 end.set()
@@ -77,7 +80,8 @@ print(json.dumps(told))
 def test_every_thread_but_libvirts_goes_to_its_class_and_nothing_that_is_started_inherits_it() -> None:
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=60, check=True)
     told = json.loads(done.stdout)
-    assert told["affinity"] == [[0]] * 3
+    assert told["affinity"] == [[0]] * 4
+    assert told["all"].count(os.SCHED_OTHER) >= 2
     assert told["classes"].pop(EVENTS_THREAD) == os.SCHED_OTHER
     assert told["child"] == [os.SCHED_OTHER, [0]]
     if told["notes"][0]:
