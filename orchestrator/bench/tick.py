@@ -100,7 +100,7 @@ class SortingRotation(Rotation):
         super().__init__(rules, groups)
         units = Units(groups)
         self._order = SortingOrder(rules, units.size)
-        self._seats = Seats(rules, units, self._order)
+        self._seats = Seats(rules, units, self._order, lambda _: False)
 
 
 def crowd(kind: type[Rotation], waiting: int, cores: int, *, apart: bool) -> Rotation:

@@ -74,6 +74,10 @@ class Handovers:
         seat = self._seats.get(guest)
         return seat.phase if seat else None
 
+    def awaits_others(self, guest: str) -> bool:
+        """Whether a guest is to run as soon as others have stopped."""
+        return self.phase(guest) is Phase.ASSIGNED
+
     def cores(self, guest: str) -> tuple[int, ...]:
         """Return the cores that a guest holds, ascending."""
         seat = self._seats.get(guest)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from orchestrator.core.shares import ALL, Lines, Share
+from orchestrator.core.sharing import Run, Turn
 
 
 class State(Enum):
@@ -58,6 +59,28 @@ class Member(Share):
             return (0, self.place)
         account = self.account
         return (1, -account.tier.priority, account.tag, account.index, self.tag, self.place)
+
+    def turn(self) -> Turn:
+        """Return the turn that it is taking."""
+        return Turn(self.id, self.cores, self.started, self.until)
+
+    def run(self) -> Run:
+        """Return the turn that it is to begin."""
+        assert self.latest is not None  # who fits has a promise
+        return Run(self.id, self.cores, self.until, self.since, self.latest)
+
+
+@dataclass(slots=True)
+class Room:
+    """What is kept for a head: from `at` on it has its units, and `spare` units are over at any time.
+
+    `due` and `priority` are the head's; who is of a lower class gives way to it after the minimum run.
+    """
+
+    at: int
+    spare: int
+    due: bool
+    priority: int
 
 
 def _in_account(member: Member, _: int, tag: int, place: int) -> int | None:

@@ -8,29 +8,15 @@ is never passed for ever. How long a wait can be is stated and proved in `waits`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 
-from orchestrator.core.members import AWAY, RUNNING, WAITING, Member
+from orchestrator.core.members import AWAY, RUNNING, WAITING, Member, Room
 from orchestrator.core.order import Order
 from orchestrator.core.seats import Seats
-from orchestrator.core.sharing import Decisions, Guest, Rules, Run, Stop, Turn, Wait
+from orchestrator.core.sharing import Decisions, Guest, Rules, Stop, Turn, Wait
 from orchestrator.core.units import Units
 from orchestrator.core.waits import rounds
 from orchestrator.errors import UsageError
-
-
-@dataclass(slots=True)
-class _Room:
-    """What is kept for a head: from `at` on it has its units, and `spare` units are over at any time.
-
-    `due` and `priority` are the head's; who is of a lower class gives way to it after the minimum run.
-    """
-
-    at: int
-    spare: int
-    due: bool
-    priority: int
 
 
 class Rotation:
@@ -44,14 +30,20 @@ class Rotation:
     for a head walks the distinct moments at which slices end, or may be cut, before it.
     """
 
-    def __init__(self, rules: Rules, groups: Iterable[Iterable[int]]) -> None:
-        """Begin with all cores of `groups`: single cores, or physical cores with their siblings, never split."""
+    def __init__(
+        self, rules: Rules, groups: Iterable[Iterable[int]], is_late: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        """Begin with all cores of `groups`: single cores, or physical cores with their siblings, never split.
+
+        `is_late` tells of a guest that has a turn whether it still waits for others to stop. It loses no place by that
+        if the turn is over by then, which is begun anew; and has a whole one, if `began` is told when it runs.
+        """
         self._obey(rules)
         units = Units(groups)
         self._order = Order(rules, units.size)
-        self._seats = Seats(rules, units, self._order)
+        self._seats = Seats(rules, units, self._order, is_late)
         self._head: Member | None = None
-        self._room: _Room | None = None
+        self._room: Room | None = None
         self._stops: list[Stop] = []
 
     def add(self, guest: Guest, now: int, running_on: Collection[int] = ()) -> None:
@@ -118,7 +110,7 @@ class Rotation:
             self._seats.settle(now)
         for member in [member for member in self._seats.turns if member.units & ~usable]:
             self._stops.append(self._seats.end(member, now))
-            self._order.enqueue(member, now, keep_place=now < member.floor)
+            self._seats.wait_again(member, now, keep_place=now < member.floor)
         self._seats.resize(usable)
         self._order.resize(self._seats.units.size)
         self._promise_anew(now)
@@ -136,11 +128,26 @@ class Rotation:
         self._order.set_rules(rules)
         self._promise_anew(now)
 
-    def charge(self, stop: Stop, ran: int) -> None:
-        """Replace the decided length of an ended turn by the confirmed one, in nanoseconds."""
+    def began(self, guest: str, now: int) -> None:
+        """Note that a guest runs whose turn was begun; one that was late for it has a slice from now on."""
+        member = self._order.members.get(guest)
+        if member is not None and member.state is RUNNING and member.until < now + self._slice:
+            self._seats.run_whole(member, now)
+            self._room = None
+
+    def charge(self, stop: Stop, ran: int, now: int) -> None:
+        """Replace the decided length of an ended turn by the confirmed one, in nanoseconds.
+
+        Who has run on for longer than a hand-over may take has not waited meanwhile.
+        """
         member = self._order.members.get(stop.guest)
-        if member is not None:
-            self._order.pay(member, (ran - stop.ran) * member.need)
+        if member is None:
+            return
+        self._order.pay(member, (ran - stop.ran) * member.need)
+        if ran - stop.ran > self._handover and member.state is WAITING:
+            self._order.dequeue(member)
+            self._leave_head(member)
+            self._wait(member, now)
 
     def next_event(self) -> int | None:
         """Return when to tick next, if nothing changes before; None if nobody waits who could run."""
@@ -162,13 +169,14 @@ class Rotation:
         for member in reversed(ended.values()):
             if member.state is WAITING:
                 stops.append(Stop(member.id, member.cores, now - member.started))
-                ahead -= member.need
-                member.latest = self._bound(member, now, ahead)
-        return Decisions(tuple(stops), tuple(map(_run, fresh)))
+                if member.since == now:  # else it goes on waiting, and what it was promised stands
+                    ahead -= member.need
+                    member.latest = self._bound(member, now, ahead)
+        return Decisions(tuple(stops), tuple(map(Member.run, fresh)))
 
     def turns(self) -> tuple[Turn, ...]:
         """Return the turns being taken, soonest over first. Growth: linear."""
-        return tuple(map(_turn, self._seats.turns))
+        return tuple(map(Member.turn, self._seats.turns))
 
     def waits(self, now: int) -> tuple[Wait, ...]:
         """Return all that wait, in the order in which they are served if they fit. Growth: n log n in the guests."""
@@ -193,7 +201,7 @@ class Rotation:
     def holders(self, guest: str, now: int) -> tuple[Turn, ...]:
         """Return the turns whose cores a waiting guest would get if it were next, soonest first. Growth: n log n."""
         holders = self._seats.turns.holders(self._order.members[guest], self._seats.free, now)
-        return tuple(map(_turn, holders))
+        return tuple(map(Member.turn, holders))
 
     def _obey(self, rules: Rules) -> None:
         self._slice, self._round = rules.slice, rules.slice + rules.handover
@@ -209,6 +217,9 @@ class Rotation:
         if not self._order.waiting:
             self._seats.settle(now)
         self._order.join(member)
+        self._wait(member, now)
+
+    def _wait(self, member: Member, now: int) -> None:
         ahead = self._order.waiting_units
         self._order.enqueue(member, now)
         member.latest = self._bound(member, now, ahead)
@@ -233,7 +244,7 @@ class Rotation:
             member = order.first(order.size, now)
         return begun
 
-    def _backfill(self, room: _Room, now: int, ended: dict[str, Member]) -> list[Member]:
+    def _backfill(self, room: Room, now: int, ended: dict[str, Member]) -> list[Member]:
         """Begin turns beside the head, in order, that do not put it off, and return who begins or goes on."""
         begun: list[Member] = []
         order, seats = self._order, self._seats
@@ -256,13 +267,13 @@ class Rotation:
         head = self._head
         return head if head is not None and head.due <= now and head.need <= self._order.size else None
 
-    def _make_room(self, head: Member, now: int, ended: dict[str, Member]) -> _Room | None:
+    def _make_room(self, head: Member, now: int, ended: dict[str, Member]) -> Room | None:
         """Reserve the first moment at which the head fits; if that is now, end the turns that give way instead."""
         due = head.due <= now
         room = self._room
         if room is None or head is not self._head or room.due != due or room.at <= now:
             at, units = self._seats.turns.room(head, self._seats.free, now)
-            room = _Room(at, 0 if due else units - head.need, due, head.account.tier.priority)
+            room = Room(at, 0 if due else units - head.need, due, head.account.tier.priority)
         if room.at > now:
             self._head, self._room = head, room
             return room
@@ -270,11 +281,11 @@ class Rotation:
             if head.need <= self._seats.free:
                 break
             self._seats.end(victim, now)
-            self._order.enqueue(victim, now)
+            self._seats.wait_again(victim, now)
             ended[victim.id] = victim
         return None
 
-    def _begin_beside(self, member: Member, now: int, room: _Room, *, goes_on: bool) -> None:
+    def _begin_beside(self, member: Member, now: int, room: Room, *, goes_on: bool) -> None:
         until = now + (self._slice if goes_on else self._round)
         if until > room.at and not self._gives_way(member, member.started if goes_on else now, room):
             if member.need <= room.spare:
@@ -283,7 +294,7 @@ class Rotation:
                 until = room.at
         self._seats.begin(member, now, until, goes_on=goes_on, borrowed=room.due)
 
-    def _gives_way(self, member: Member, started: int, room: _Room) -> bool:
+    def _gives_way(self, member: Member, started: int, room: Room) -> bool:
         lower = member.account.tier.priority < room.priority
         return lower and not room.due and started + self._least <= room.at
 
@@ -305,12 +316,3 @@ class Rotation:
         if member.need > size:
             return None
         return max(now, member.due) + rounds(ahead, member.need, size) * self._round + self._handover
-
-
-def _turn(member: Member) -> Turn:
-    return Turn(member.id, member.cores, member.started, member.until)
-
-
-def _run(member: Member) -> Run:
-    assert member.latest is not None  # who fits has a promise
-    return Run(member.id, member.cores, member.until, member.since, member.latest)

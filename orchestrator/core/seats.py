@@ -5,7 +5,7 @@ Who may begin one, and how long it lasts, is decided in `rotation`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.core.members import RUNNING, Member
 from orchestrator.core.order import Order
@@ -17,11 +17,13 @@ from orchestrator.core.units import Units
 class Seats:
     """The units of the pool and the turns on them; `free` counts the units that nobody has.
 
-    A turn that `begin`s counts at once, and gets its cores when all that begin together are `seat`ed.
+    A turn that `begin`s counts at once, and gets its cores when all that begin together are `seat`ed. `is_late` is as
+    for `Rotation`.
     """
 
-    def __init__(self, rules: Rules, units: Units, order: Order) -> None:
+    def __init__(self, rules: Rules, units: Units, order: Order, is_late: Callable[[str], bool]) -> None:
         self._obey(rules)
+        self._is_late = is_late
         self._order = order
         self.units = units
         self.turns = Turns()
@@ -67,11 +69,28 @@ class Seats:
         for member in ended:
             if member.paid_to != now:
                 self._order.pay(member, (now - member.paid_to) * member.need)
-            self._order.enqueue(member, now)
+            self.wait_again(member, now)
             freed |= member.units
             self.free += member.need
         self.units.give(freed)
         return ended
+
+    def wait_again(self, member: Member, now: int, *, keep_place: bool = False) -> None:
+        """Let a member wait whose turn has ended; if that never began, it goes on waiting, and has paid nothing."""
+        if self._is_late(member.id):
+            keep_place = True
+            self._order.pay(member, (member.started - now) * member.need)
+            member.started = now
+        self._order.enqueue(member, now, keep_place=keep_place)
+
+    def run_whole(self, member: Member, now: int) -> None:
+        """Let a turn that has only now begun to be taken last a slice, unless it is borrowed. Growth: logarithmic."""
+        until = now + self._slice
+        if member.until < until and not self.turns.borrows(member):
+            self.turns.remove(member)
+            self._order.pay(member, (until - member.paid_to) * member.need)
+            member.until = member.paid_to = until
+            self.turns.add(member, borrowed=False)
 
     def settle(self, now: int) -> None:
         """Let those pay who ran on past their slices since nobody waited. Growth: linear in them."""

@@ -26,7 +26,7 @@ class Turnover:
         self, pool: Pool, groups: Sequence[Sequence[int]], policy: RotationPolicy, weights: Mapping[str, int]
     ) -> None:
         self.handovers = Handovers(Locks(pool), policy.confirm)
-        self.rotation = Rotation(policy.rules(), groups)
+        self.rotation = Rotation(policy.rules(), groups, self.handovers.awaits_others)
         for owner, weight in weights.items():
             self.rotation.weigh_owner(owner, weight)
         self.notices: list[Notice] = []
@@ -137,6 +137,8 @@ class Turnover:
         guest = order.guest
         if self.handovers.continued(guest, now):
             self._began[guest] = now
+            self.rotation.began(guest, now)
+            self.next_decision = self.rotation.next_event()
             run = self._runs.get(guest)
             since, latest = (run.since, run.latest) if run else (now, 0)
             self.notices.append(Notice(Happening.TURN_BEGAN, guest, now, order.cores, since, latest))
@@ -148,7 +150,7 @@ class Turnover:
             ran = now - self._end(guest, order.cores, now)
             stop = self._stops.pop(guest, None)
             if stop is not None:
-                self.rotation.charge(stop, ran)
+                self.rotation.charge(stop, ran, now)
 
     def reseated(self, guest: str, cores: tuple[int, ...], now: int) -> None:
         """Note that an exclusive guest's threads are on these cores of its hold now."""
@@ -172,7 +174,7 @@ class Turnover:
         never_ran = guest in self._stops  # the stop of the turn before is not confirmed yet
         self.handovers.halt(guest, now)
         if never_ran or self.handovers.phase(guest) is None:
-            self.rotation.charge(stop, 0)
+            self.rotation.charge(stop, 0, now)
         else:
             self._stops[guest] = stop
 

@@ -28,6 +28,9 @@ at most U units, that was the head when g became due; and none counts twice, for
 g wait through n = 2p + 1 windows. The first 2p have started p * (U + 1) units, the last with its head has U + 1 more,
 so (p + 1) * (U + 1) <= A + u + U. The n above is the first for which this is false.
 
+A hand-over that takes longer, since a guest is slow to stop, puts off who waits for its cores by as much, and costs
+nobody his place; a guest that is quarantined for it takes its cores out of the pool, and all is promised anew.
+
 A does not count later arrivals, and D is fixed when the wait begins: at `patience` plus `FAIR_PERIODS` times the
 time in which a fair rotation would have come round to g, its class and those above taken together. So weights rule
 as long as the order by virtual time serves everybody about as often as weights say, and age rules beyond.

@@ -97,10 +97,20 @@ class LetsOldTurnsLast(Scheduler):
     def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
         super().__init__(topology, policy, weights)
         rotation = self._turnover.rotation
-        seats = rotation._seats = _Lenient(policy.rotation.rules(), rotation._seats.units, rotation._order)
+        seats = rotation._seats = _Lenient(
+            policy.rotation.rules(), rotation._seats.units, rotation._order, self._turnover.handovers.awaits_others
+        )
         seats.free = seats.units.free.bit_count()
 
 
 class _Lenient(Seats):
     def set_rules(self, rules: Rules, now: int) -> None:  # noqa: ARG002
         self._obey(rules)
+
+
+class CountsTurnsFromWhenTheyAreDecided(Scheduler):
+    """Takes a turn for over though whoever was there before has not stopped as yet."""
+
+    def __init__(self, topology: Topology, policy: Policy, weights: Mapping[str, int] | None = None) -> None:
+        super().__init__(topology, policy, weights)
+        self._turnover.rotation._seats._is_late = lambda _: False

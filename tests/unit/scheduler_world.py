@@ -62,7 +62,7 @@ class World:
     """`faults` collects what went wrong; `deaf` guests confirm no stop, launches and moves of `unlucky` ones fail.
 
     Of a move of a `vague` one nobody knows whether it came to anything. `foretold` counts the turns whose guest was
-    known when the one before stood still.
+    known when the one before stood still. A `sluggish` guest takes as long as is said to stop, or to go on.
     """
 
     scheduler: Scheduler
@@ -77,6 +77,7 @@ class World:
     deaf: set[str] = field(default_factory=set)
     unlucky: set[str] = field(default_factory=set)
     vague: set[str] = field(default_factory=set)
+    sluggish: dict[str, int] = field(default_factory=dict)
     prompt: bool = True
     foretold: int = 0
     _successor: Continue | None = None
@@ -140,7 +141,8 @@ class World:
             self.log.append((self.now, order))
             self._check(order)
             if not isinstance(order, Freeze) and not (isinstance(order, Halt) and order.guest in self.deaf):
-                heappush(self._waiting, (self.now + next(self.delays), len(self.log), order))
+                takes = self.sluggish.get(order.guest) if isinstance(order, Halt | Continue) else None
+                heappush(self._waiting, (self.now + (takes or next(self.delays)), len(self.log), order))
         self._check_books()
         for notice in self.scheduler.notices():
             self.notices.append(notice)

@@ -189,7 +189,7 @@ def test_confirmed_time_replaces_decided_time() -> None:
     while now < 60 * SECOND:
         for stop in rotation.tick(now).stops:
             confirmed = stop.ran // 2 if stop.guest == "a" else stop.ran
-            rotation.charge(stop, confirmed)
+            rotation.charge(stop, confirmed, now)
             ran[stop.guest] += confirmed
         now = rotation.next_event() or 0
     assert abs(ran["a"] - ran["b"]) <= 2 * (RULES.slice + RULES.handover)
