@@ -147,8 +147,9 @@ def require_pool_or_loan(topology: Topology, *, borrow: bool) -> None:
 
 
 async def require_idle(launcher: Launcher) -> None:
-    """Refuse where guests are: they would be measured with, and their cores might be used."""
-    there = [domain.name for domain in await launcher.hypervisor.domains()]
+    """Refuse where guests are: they would be measured with, and their cores might be used. Who has ended is none."""
+    known = await launcher.hypervisor.domains()
+    there = [domain.name for domain in known if launcher.processes.find(domain.uuid) is not None]
     if there:
         raise RefusedError(
             f"hand-overs are measured where no other guest is: {', '.join(there)}; `orchestrator stop --all` ends them"
