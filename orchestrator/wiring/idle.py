@@ -60,6 +60,7 @@ async def measure(
                         started += batch
                         await engine.start(batch)
                     await asyncio.sleep(_SETTLING)
+                    engine.look()  # the first one reads all threads of guests that are new
                     tell(f"idle with {count} guests", len(started) / max(1, *counts))
                     found.append(await _measure(engine, overview, count, seconds))
             return found
