@@ -83,7 +83,8 @@ def test_who_waits_beside_it_has_his_turns_within_the_bound(serve: Serve, tmp_pa
     started = command("start", str(definition))
     assert started.code == 0, (started.err, serve.lines)
     its = 1 if harm in ENDS else TURNS
-    eventually(lambda: len(began(last, name)) >= its, f"{its} turns of the hostile one")
+    # One that takes too long to stop is quarantined, and ended: the storm of timers, where emulation is emulated.
+    eventually(lambda: len(began(last, name)) >= its or name not in running(), f"{its} turns of the hostile one")
     eventually(lambda: len(began(last, NEIGHBOUR)) >= TURNS or name not in running(), f"{TURNS} turns beside it")
     beats = heartbeats(NEIGHBOUR)
     eventually(lambda: heartbeats(NEIGHBOUR) > beats, "the neighbour goes on")
