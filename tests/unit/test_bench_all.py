@@ -62,6 +62,13 @@ def test_a_run_is_written_with_its_plots(tmp_path: Path) -> None:
         bench_all.write(RESULTS, tmp_path / "odd.json" / "x")
 
 
+def test_a_baseline_is_shipped_that_has_all_kinds_of_figures() -> None:
+    shipped = bench_all.load_baseline(None)
+    assert shipped is not None
+    assert {figure.rival for figure in shipped.figures} >= {"Nova", "bare QEMU", "bare QMP", "libvirt", ""}
+    assert {figure.name.partition(",")[0] for figure in shipped.figures} >= {"idle CPU", "decision", "hand-over"}
+
+
 def test_a_plot_has_every_point_within_its_frame() -> None:
     picture = etree.fromstring(plots.lines("t", "x", "y", {"a": [(10, 1.0), (1000, 3.0)], "<b>": [(100, -2.0)]}))
     spots = [(float(each.get("cx")), float(each.get("cy"))) for each in picture.iter("{*}circle")]
