@@ -109,8 +109,9 @@ class Rotation:
         if not self._order.waiting:
             self._seats.settle(now)
         for member in [member for member in self._seats.turns if member.units & ~usable]:
-            self._stops.append(self._seats.end(member, now))
+            self._seats.end(member, now)
             self._seats.wait_again(member, now, keep_place=now < member.floor)
+            self._stops.append(Stop(member.id, member.cores, now - member.started))
         self._seats.resize(usable)
         self._order.resize(self._seats.units.size)
         self._promise_anew(now)

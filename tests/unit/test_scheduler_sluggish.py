@@ -6,7 +6,9 @@ import pytest
 
 from orchestrator.core.orders import Happening
 from orchestrator.core.plan import PauseGuest, StartGuest
+from orchestrator.core.rotation import Rotation
 from orchestrator.core.scheduler import Scheduler
+from orchestrator.core.sharing import Guest
 from tests.unit.scheduler_flaws import CountsTurnsFromWhenTheyAreDecided
 from tests.unit.scheduler_world import MS, POLICY, World, spec, world
 
@@ -75,6 +77,18 @@ def test_who_waits_for_it_can_be_paused() -> None:
     before = len(host.turns("other-0"))
     host.run(5_000)
     assert len(host.turns("other-0")) == before
+
+
+def test_a_turn_that_never_began_has_cost_nothing_when_its_cores_are_taken_away() -> None:
+    rotation = Rotation(POLICY.rotation.rules(), [(2,), (3,)], lambda guest: guest == "late")
+    for name in ("late", "other"):
+        rotation.add(Guest(id=name, owner=name, width=1), 0)
+    cores = {run.guest: run.cores for run in rotation.tick(0).runs}
+    rotation.set_cores({2, 3}.difference(cores["late"]), 70 * MS)
+    (stop,) = rotation.tick(70 * MS).stops
+    assert (stop.guest, stop.ran) == ("late", 0)
+    (waiting,) = rotation.waits(70 * MS)
+    assert (waiting.guest, waiting.since) == ("late", 0)
 
 
 def test_the_flaw_is_noticed() -> None:
