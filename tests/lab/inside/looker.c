@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { EXITING = 4 }; /* PF_EXITING of the flags in proc(5)'s stat: include/linux/sched.h */
 enum { MOST = 1024, CORES = 4096, SAID = 1000, HEAD = 4096, MOST_BEHIND = 10 };
 
 struct guest { char name[128]; double ran, longest, last; };
@@ -51,7 +52,8 @@ static void violated(const char *guest, const char *what, int number, int core)
         exit(3);
 }
 
-/* What the kernel says of a thread now; one that has ended wants nothing. */
+/* What the kernel says of a thread now; one that has ended wants nothing, nor does one that is ending: whoever is killed
+ * runs no guest any more, but frees its memory after it has hung up, which takes a tenth of a second here. */
 static struct stat_line look_at(const struct vcpu *vcpu)
 {
     char text[1024], *at;
@@ -63,8 +65,11 @@ static struct stat_line look_at(const struct vcpu *vcpu)
     at = strrchr(text, ')');
     if (!at || at[1] != ' ' || at[2] != 'R')
         return none;
-    for (int field = 3; field < 39 && at; field++)
+    for (int field = 3; field < 39 && at; field++) {
         at = strchr(at + 2, ' ') ? strchr(at + 2, ' ') - 1 : NULL;
+        if (at && field + 1 == 9 && strtoul(at + 2, NULL, 10) & EXITING)
+            return none;
+    }
     return at ? (struct stat_line){1, atoi(at + 2)} : none;
 }
 
