@@ -58,8 +58,8 @@ def test_twenty_guests_on_six_cores_have_their_share_within_the_bound(crowd: Cro
 
 def test_the_report_of_it_tells_who_waited_longest_and_the_page_has_every_turn(crowd: Crowd, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
+    told = events()  # first, for they go on
     made = ask("report", "--since", "1h", "--html", str(page))
-    told = events()
     lines = {line["name"]: line for line in made["guests"]}
     assert set(crowd.members) <= set(lines)
     assert all(lines[name]["architecture"] == member.architecture for name, member in crowd.members.items())
