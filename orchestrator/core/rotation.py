@@ -130,11 +130,12 @@ class Rotation:
         self._promise_anew(now)
 
     def began(self, guest: str, now: int) -> None:
-        """Note that a guest runs whose turn was begun; one that was late for it has a slice from now on."""
-        member = self._order.members.get(guest)
-        if member is not None and member.state is RUNNING and member.until < now + self._slice:
-            self._seats.run_whole(member, now)
+        """Note that a guest runs whose turn was begun; one that was late has a slice from now on, unless it borrows."""
+        member, until = self._order.members.get(guest), now + self._slice
+        if member is not None and member.state is RUNNING and member.until < until:
             self._room = None
+            if not self._seats.turns.borrows(member):
+                self._seats.last(member, until)
 
     def charge(self, stop: Stop, ran: int, now: int) -> None:
         """Replace the decided length of an ended turn by the confirmed one, in nanoseconds.

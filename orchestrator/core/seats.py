@@ -35,12 +35,7 @@ class Seats:
         most = now + rules.slice + rules.handover
         for member in self.turns:
             if member.until > most:
-                borrowed = self.turns.borrows(member)
-                self.turns.remove(member)
-                self._order.pay(member, (most - member.paid_to) * member.need)
-                member.until = member.paid_to = most
-                member.floor = min(member.floor, most)
-                self.turns.add(member, borrowed=borrowed)
+                self.last(member, most)
 
     def begin(self, member: Member, now: int, until: int, *, goes_on: bool, borrowed: bool = False) -> None:
         """Let a waiting member run until `until`, paid in advance; `goes_on` if it never stopped."""
@@ -83,14 +78,14 @@ class Seats:
             member.started = now
         self._order.enqueue(member, now, keep_place=keep_place)
 
-    def run_whole(self, member: Member, now: int) -> None:
-        """Let a turn that has only now begun to be taken last a slice, unless it is borrowed. Growth: logarithmic."""
-        until = now + self._slice
-        if member.until < until and not self.turns.borrows(member):
-            self.turns.remove(member)
-            self._order.pay(member, (until - member.paid_to) * member.need)
-            member.until = member.paid_to = until
-            self.turns.add(member, borrowed=False)
+    def last(self, member: Member, until: int) -> None:
+        """Let a turn that is being taken last until then, and be paid so far. Growth: logarithmic."""
+        borrowed = self.turns.borrows(member)
+        self.turns.remove(member)
+        self._order.pay(member, (until - member.paid_to) * member.need)
+        member.until = member.paid_to = until
+        member.floor = min(member.floor, until)
+        self.turns.add(member, borrowed=borrowed)
 
     def settle(self, now: int) -> None:
         """Let those pay who ran on past their slices since nobody waited. Growth: linear in them."""

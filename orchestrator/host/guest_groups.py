@@ -70,7 +70,7 @@ class CgroupGroups:
 
     def elsewhere(self, uuid: str, pid: int) -> str:
         """Read one line of /proc/PID/cgroup."""
-        for line in _read_often(f"{self._proc}/{pid}/cgroup").splitlines():
+        for line in (_read(f"{self._proc}/{pid}/cgroup") or "").splitlines():
             if line.startswith("0::"):
                 own = f"/{self._name_above()}/{uuid}"
                 # After " (deleted)" there is nobody in it any more, but a process that has ended.
@@ -137,23 +137,16 @@ def _groups(above: Path) -> list[Path]:
         return []
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
-
-
-def _read_often(path: str) -> str:
-    """Read without a file object around it: this is asked of each guest each second."""
+def _read(path: Path | str) -> str | None:
+    """Read a file of these trees, without a file object around it: one is asked of each guest each second."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return None
     try:
-        return os.read(handle, 4096).decode("utf-8", "replace")
+        return os.read(handle, 4096).decode("utf-8", "replace").strip()
     except OSError:
-        return ""
+        return None
     finally:
         os.close(handle)
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
-from orchestrator.core import members
-from orchestrator.core.members import Member
+from orchestrator.core.members import Member, Room
 from orchestrator.core.rotation import Rotation
 from orchestrator.core.sharing import Decisions, Rules
 
@@ -56,9 +55,9 @@ class StopsWithoutNeed(Rotation):
 class BackfillsForEver(Rotation):
     """Lets whoever fits run for a whole slice, however long somebody wider has waited."""
 
-    def _make_room(self, head: Member, now: int, ended: dict[str, Member]) -> members.Room | None:
+    def _make_room(self, head: Member, now: int, ended: dict[str, Member]) -> Room | None:
         room = super()._make_room(head, now, ended)
-        return room and members.Room(room.at + 1000 * self._round, self._order.size, due=False, priority=0)
+        return room and Room(room.at + 1000 * self._round, self._order.size, due=False, priority=0)
 
 
 class WandersAbout(Rotation):
